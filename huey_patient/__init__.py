@@ -1,0 +1,2 @@
+"""tbd"""
+from .version import __version__ as __version__

@@ -1,0 +1,63 @@
+"""Checks that more than one door makes of what a caller gives."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+__all__ = ["MAX_HEADERS", "METHODS", "count", "method", "names", "seconds", "statuses"]
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+#: Far above any API, and small enough for one header block of a server.
+MAX_HEADERS = 256
+
+
+def seconds(name: str, value: Any) -> float | None:
+    """Return ``value`` as positive, finite seconds, or None for None.
+
+    Raises:
+        TypeError, ValueError: Not a number; not above zero, or endless.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, got {type(value).__name__}")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be a positive number of seconds, got {value}")
+    return float(value)
+
+
+def count(name: str, value: Any) -> int:
+    """Return ``value`` if it is an integer of zero or more.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} must be a non-negative integer, got {value!r}")
+    return value
+
+
+def method(value: Any) -> str:
+    """Return ``value`` in upper case, or raise `ValueError` for a method we do not send."""
+    if not isinstance(value, str) or value.upper() not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {value!r}")
+    return value.upper()
+
+
+def statuses(value: Any) -> frozenset[int]:
+    """Return ``value`` as a set of error statuses, or raise `ValueError`."""
+    found = frozenset(value)
+    for status in found:
+        if isinstance(status, bool) or not isinstance(status, int) or not 400 <= status <= 599:
+            raise ValueError(f"retry_statuses are numbers from 400 to 599, got {status!r}")
+    return found
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """Return one name or several as a tuple, or raise `ValueError` for an empty one."""
+    listed = (value,) if isinstance(value, str) else tuple(value or ())
+    for name in listed:
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError("the name of a preprocessor cannot be empty")
+    return listed

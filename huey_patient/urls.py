@@ -1,0 +1,139 @@
+"""URLs: refused or made sendable at the call, so that what is stored is what is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+__all__ = [
+    "MAX_URL_CHARS",
+    "Params",
+    "checked_url",
+    "origin",
+    "params_dict",
+    "url_text",
+    "with_params",
+]
+
+#: What may stand for query parameters; a list repeats its name, None leaves it out.
+Params = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+#: Servers stop at 8 to 64 KiB; a longer URL is a mistake, not a request.
+MAX_URL_CHARS = 65_536
+
+_UNSAFE = re.compile(r"[\x00-\x20\x7f\\^`{|}<>\"]")
+#: Left as they stand when a path or query is made ASCII: "%" so that what the
+#: caller has escaped is not escaped twice.
+_KEEP = "/:?#[]@!$&'()*+,;=-._~%"
+
+
+def checked_url(url: object) -> str:
+    """Return ``url`` ready to be sent, without its fragment.
+
+    Characters beyond ASCII in path and query are percent-encoded (UTF-8);
+    everything else goes out exactly as given.
+
+    Args:
+        url: A string, or an object of `urllib.parse` or yarl.
+
+    Raises:
+        TypeError: Something else than a URL.
+        ValueError: Empty, relative, too long, not http or https, with user
+            name or password, with control characters or spaces, or with a
+            host name beyond ASCII.
+    """
+    text = url_text(url)
+    if not text:
+        raise ValueError("url is required")
+    if len(text) > MAX_URL_CHARS:
+        raise ValueError(f"url has {len(text)} characters; at most {MAX_URL_CHARS} are sent")
+    if found := _UNSAFE.search(text):
+        raise ValueError(f"url has {found.group()!r} at position {found.start()}; percent-encode it")
+    parts = urlsplit(text)
+    if parts.scheme.lower() not in ("http", "https"):
+        raise ValueError(f"url must begin with http:// or https://, not {parts.scheme or 'nothing'!r}")
+    if "@" in parts.netloc:
+        raise ValueError("url must not hold a user name or password; use an Authorization header")
+    if not parts.hostname or parts.hostname.strip(".") == "":
+        raise ValueError("url has no host")
+    if not parts.netloc.isascii():
+        raise ValueError("the host of the url must be ASCII; write it in its xn-- form (IDNA)")
+    _check_port(parts.netloc, parts)
+    return urlunsplit(
+        (parts.scheme.lower(), parts.netloc, _ascii(parts.path), _ascii(parts.query), "")
+    )
+
+
+def with_params(url: str, params: Params | None) -> str:
+    """Return ``url`` with ``params`` appended to its query (form encoding)."""
+    pairs = [] if params is None else [(str(name), value) for name, value in _pairs(params)]
+    if not pairs:
+        return url
+    query = urlencode(pairs)
+    base, mark, fragment = url.partition("#")
+    joint = "" if base.endswith(("?", "&")) else "&" if "?" in base else "?"
+    return f"{base}{joint}{query}{mark}{fragment}"
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port: what two URLs share when they trust each other."""
+    parts = urlsplit(url)
+    default = 443 if parts.scheme == "https" else 80
+    return parts.scheme, parts.hostname or "", parts.port or default
+
+
+def url_text(url: object) -> str:
+    """Return ``url`` as a string; `TypeError` for what is no URL, `ValueError` for None."""
+    if url is None:
+        raise ValueError("url is required")
+    if isinstance(url, str):
+        return url
+    if callable(geturl := getattr(url, "geturl", None)):
+        return str(geturl())
+    if type(url).__module__.partition(".")[0] == "yarl":
+        return str(url)
+    raise TypeError(f"url must be a string or a URL object, got {type(url).__name__}")
+
+
+def params_dict(params: Params | None) -> dict[str, Any]:
+    """Return ``params`` as a dictionary in which a repeated name has a list."""
+    if params is None:
+        return {}
+    if isinstance(params, Mapping):
+        return dict(params)
+    merged: dict[str, Any] = {}
+    for name, value in params:  # a name given twice is sent twice
+        merged[name] = [*merged[name], value] if isinstance(merged.get(name), list) else (
+            [merged[name], value] if name in merged else value
+        )
+    return merged
+
+
+def _check_port(netloc: str, parts: Any) -> None:
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"url has a port that is no number from 1 to 65535: {netloc!r}") from None
+    if port == 0:
+        raise ValueError("url has port 0")
+
+
+def _ascii(text: str) -> str:
+    if text.isascii():
+        return text
+    try:
+        return quote(text, safe=_KEEP)
+    except UnicodeEncodeError:
+        raise ValueError("url has a lone surrogate, which has no UTF-8 form") from None
+
+
+def _pairs(params: Params) -> Iterable[tuple[str, Any]]:
+    items = params.items() if isinstance(params, Mapping) else params
+    for name, value in items:
+        values = value if isinstance(value, (list, tuple)) else [value]
+        for one in values:
+            if one is None:
+                continue
+            yield name, str(one).lower() if isinstance(one, bool) else one

@@ -1,0 +1,63 @@
+"""Packaging.  The tools' settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r'__version__ = "([^"]+)"', (here / "huey_patient/version.py").read_text()).group(1)
+
+EXTRAS = {
+    "postgres": ["psycopg[binary]>=3.2"],
+    "uvloop": ["uvloop>=0.21"],
+}
+
+setup(
+    name="huey_patient",
+    version=version,
+    description="Slow HTTP calls for Huey, without holding a worker",
+    long_description=(here / "README.rst").read_text(),
+    long_description_content_type="text/x-rst",
+    license="MIT",
+    packages=find_packages(include=["huey_patient", "huey_patient.*"]),
+    package_data={"huey_patient": ["py.typed"], "huey_patient.stores": ["lua/*.lua"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "huey>=3.5,<4",
+        "redis>=5.0",
+        # Below 3.14.5 a hostile server can stall or fill the client: see ARCHITECTURE.rst.
+        "aiohttp>=3.14.5,<4",
+        "orjson>=3.10",
+        "zstandard>=0.23",
+        "pynacl>=1.5",
+    ],
+    extras_require={
+        **EXTRAS,
+        "dev": [
+            *EXTRAS["postgres"],
+            *EXTRAS["uvloop"],
+            "docutils>=0.21",
+            "gevent>=24.11",
+            "gunicorn>=23",
+            "httpbin>=0.10.2",
+            "hypothesis>=6.100",
+            "import-linter>=2.1",
+            "mypy>=1.14",
+            "pytest>=8.3",
+            "pytest-randomly>=3.16",
+            "pytest-timeout>=2.3",
+            "ruff>=0.9",
+            "trustme>=1.2",
+        ],
+    },
+    entry_points={"console_scripts": ["huey_patient = huey_patient.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
+    ],
+)
