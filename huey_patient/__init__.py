@@ -1,2 +1,94 @@
-"""tbd"""
-from .version import __version__ as __version__
+"""Slow HTTP calls for Huey, without holding a worker.
+
+     web app or task                       consumer process                          I/O process
+     1 client.py      request made
+     2 envelope.py    sealed
+     3 stores/        submit ------------> 4 courier.py    claimed (lease)
+                                           5 pipe.py       request frame ----------> 6 io_process/main.py  received
+                                                                                     7 io_process/http.py  unsealed, sent,
+                                                                                                           outcome sealed
+                                           9 courier.py    received  <-------------- 8 pipe.py             outcome frame
+                                          10 stores/       settle: lease gone AND
+                                                           callback queued, one step
+    11 callbacks.py   a Huey worker unseals the outcome and runs the callback
+
+Bytes are sealed everywhere but in three places: 1-2, 7 and 11.
+
+Words: a *request* is sealed into an *envelope* and submitted to the store; the
+*courier* of a consumer claims it: it holds a *lease* as an *owner*.  Over the
+*pipe* it goes to the *I/O process*, and its *outcome* comes back, is settled,
+and is given to the *callback*.
+"""  # noqa: E501  (the picture is one picture)
+
+from .client import BoundClient, Patient
+from .errors import (
+    Abandoned,
+    Blocked,
+    Canceled,
+    ClientError,
+    ConfigurationError,
+    ConnectFailed,
+    EnvelopeError,
+    Expired,
+    HttpError,
+    InvalidResponse,
+    PatientError,
+    PreprocessorFailed,
+    RedirectLoop,
+    RequestError,
+    RequestTimeout,
+    ResponseTooLarge,
+    SecretNotFound,
+    ServerError,
+    StoreUnavailable,
+    TLSFailed,
+    TooManyRedirects,
+    UnknownCallback,
+)
+from .headers import Headers
+from .request import LLM_STATUSES, Request, SecretReference, secret
+from .response import CallbackArgs, Response
+from .settings import Settings
+from .template import RequestTemplate
+from .version import __version__
+
+__all__ = [  # noqa: RUF022  (grouped, not sorted)
+    # Asking
+    "Patient",
+    "BoundClient",
+    "Request",
+    "RequestTemplate",
+    "Settings",
+    "LLM_STATUSES",
+    "SecretReference",
+    "secret",
+    # Answers
+    "CallbackArgs",
+    "Headers",
+    "Response",
+    # How a request may end otherwise
+    "RequestError",
+    "Abandoned",
+    "Blocked",
+    "Canceled",
+    "ClientError",
+    "ConnectFailed",
+    "Expired",
+    "HttpError",
+    "InvalidResponse",
+    "PreprocessorFailed",
+    "RedirectLoop",
+    "RequestTimeout",
+    "ResponseTooLarge",
+    "SecretNotFound",
+    "ServerError",
+    "TLSFailed",
+    "TooManyRedirects",
+    # What else can go wrong
+    "PatientError",
+    "ConfigurationError",
+    "EnvelopeError",
+    "StoreUnavailable",
+    "UnknownCallback",
+    "__version__",
+]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from urllib.parse import urlsplit
 
-__all__ = ["MAX_HEADERS", "METHODS", "count", "method", "names", "seconds", "statuses"]
+__all__ = ["MAX_HEADERS", "METHODS", "count", "method", "names", "proxy_url", "seconds", "statuses"]
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 #: Far above any API, and small enough for one header block of a server.
@@ -52,6 +53,24 @@ def statuses(value: Any) -> frozenset[int]:
         if isinstance(status, bool) or not isinstance(status, int) or not 400 <= status <= 599:
             raise ValueError(f"retry_statuses are numbers from 400 to 599, got {status!r}")
     return found
+
+
+def proxy_url(value: Any) -> str | None:
+    """Return ``value`` if it is the URL of a proxy, or None for None.
+
+    Raises:
+        ValueError: It is not; the message does not hold it, for its password.
+    """
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (AttributeError, TypeError, ValueError):
+        usable = False
+    if not usable or not isinstance(value, str):
+        raise ValueError("proxy_url must be an HTTP or HTTPS URL")
+    return value
 
 
 def names(value: Any) -> tuple[str, ...]:

@@ -105,6 +105,7 @@ class RequestError(PatientError):
 
     #: The stable word for metrics and for ``if``: it outlives a renamed class.
     kind: ClassVar[str] = "unknown"
+    joint: ClassVar[str] = ": "  # between the message and what was asked
 
     def __init__(
         self,
@@ -128,9 +129,14 @@ class RequestError(PatientError):
         self.redirects = redirects  #: URLs left behind, oldest first.
         self.callback_args: Mapping[str, Any] = callback_args or {}
         self.queue: str | None = None  #: Name of the Huey that delivered it.
+        #: Whether the text must not name the URL: Huey stores the text of an
+        #: exception in the clear, and there is a key that promises otherwise.
+        self.confidential = False
 
     def __str__(self) -> str:
-        return f"{self.message}: {self.method} {without_query(self.url)}" if self.url else self.message
+        if self.confidential or not self.url:
+            return self.message
+        return f"{self.message}{self.joint}{self.method} {without_query(self.url)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.queue is None:
@@ -185,6 +191,7 @@ class HttpError(RequestError):
     """A status of 400 or more, when ``raise_error_responses`` asked for errors."""
 
     kind = "http_error"
+    joint = " from "
 
     def __init__(self, message: str, *, response: Response, **details: Any) -> None:
         super().__init__(message, **details)

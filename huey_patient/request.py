@@ -19,7 +19,11 @@ from .errors import without_query
 from .headers import Headers, check_name, check_value
 from .urls import Params, checked_url, params_dict, url_text, with_params
 
-__all__ = ["Request", "SecretReference", "checked_headers", "secret"]
+__all__ = ["LLM_STATUSES", "Request", "SecretReference", "checked_headers", "secret"]
+
+#: Statuses that LLM services answer when another attempt may help: a ready-made
+#: ``retry_statuses``.  529 is Anthropic's "overloaded".
+LLM_STATUSES = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 
 _BODILESS = ("GET", "HEAD", "DELETE")
 
@@ -93,6 +97,9 @@ class Request:
     retries: int | Literal["never"] | None = None  #: Further attempts, or at most one send.
     retry_statuses: frozenset[int] = frozenset()  #: Statuses worth another attempt.
     preprocessors: tuple[str, ...] = ()  #: Names, in the order they run.
+    #: Proxy of this request alone.  A password in it is stored as the body is:
+    #: sealed when there is a key.
+    proxy_url: str | None = None
     secret_params: tuple[tuple[str, SecretReference], ...] = ()
     json_secrets: bool = False  #: Whether the body is JSON with secret markers in it.
 
@@ -112,6 +119,7 @@ class Request:
         if self.raise_error_responses is not None and not isinstance(self.raise_error_responses, bool):
             raise TypeError("raise_error_responses is True, False or None")
         set_(self, "retry_statuses", checks.statuses(self.retry_statuses))
+        checks.proxy_url(self.proxy_url)
         set_(self, "preprocessors", checks.names(self.preprocessors))
 
     def _take_body(self, json: Any) -> None:

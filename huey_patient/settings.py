@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
-from urllib.parse import urlsplit
 
 from . import checks
 from .errors import ConfigurationError
@@ -45,6 +44,10 @@ class Settings:
     retries: int = 3
     #: Proxy for every request: ``http://user:password@host:port``.
     proxy_url: str | None = field(default=None, repr=False)
+    #: File of the authorities (PEM) that servers are verified by, in place of the system's.
+    ca_file: str | None = None
+    #: File (PEM) of a client certificate with its key, or the files of both.
+    client_cert: str | tuple[str, str] | None = None
     #: Sent unless the request has its own; None sends none.
     user_agent: str | None = f"huey-patient/{__version__}"
     #: Seconds that calls in flight get when the consumer stops; None: what
@@ -123,10 +126,11 @@ class Settings:
         self._check_sealing()
 
     def _check_network(self) -> None:
-        if self.proxy_url is not None:
-            parts = urlsplit(self.proxy_url) if isinstance(self.proxy_url, str) else None
-            if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("proxy_url must be an HTTP or HTTPS URL")
+        checks.proxy_url(self.proxy_url)
+        if self.proxy_url is not None and self.block_private_addresses:
+            # The proxy resolves the name and makes the connection; we see its address alone.
+            raise ValueError("block_private_addresses cannot hold behind a proxy; leave one out")
+        _set(self, "client_cert", _certificate(self.client_cert))
         _set(self, "allow_hosts", _strings("allow_hosts", self.allow_hosts))
         ports = tuple(self.deny_ports)
         if not all(isinstance(port, int) and 0 < port < 65536 for port in ports):
@@ -175,6 +179,15 @@ def _set(target: Settings, name: str, value: Any) -> None:
 def _positive_integer(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def _certificate(value: Any) -> str | tuple[str, str] | None:
+    if value is None or isinstance(value, str):
+        return value
+    files = tuple(value)
+    if len(files) not in (1, 2) or not all(isinstance(one, str) for one in files):
+        raise ValueError("client_cert is one file name, or the two of certificate and key")
+    return files[0] if len(files) == 1 else files
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...] | None:

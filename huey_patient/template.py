@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import urljoin
 
 from .headers import Headers
+from .options import Options, Verbs
 from .request import Request, SecretReference, checked_headers
 from .urls import Params, checked_url, params_dict, url_text
 
@@ -20,10 +21,11 @@ _TEMPLATE_OPTIONS = (
     "retries",
     "retry_statuses",
     "preprocessors",
+    "proxy_url",
 )
 
 
-class RequestTemplate:
+class RequestTemplate(Verbs[Request]):
     """What several requests share: a base URL, headers, parameters, options.
 
     ``template.get("/users/1")`` makes a `Request`; what the call names wins over
@@ -47,48 +49,15 @@ class RequestTemplate:
         self.defaults = options
         Request("GET", self.base_url or "http://template.invalid", **options)  # checks the options
 
-    def request(
-        self,
-        method: str,
-        url: str = "",
-        *,
-        headers: Mapping[str, str | SecretReference] | None = None,
-        params: Params | None = None,
-        **options: Any,
-    ) -> Request:
+    def request(self, method: str, url: Any = "", **options: Unpack[Options]) -> Request:
         """Make a `Request`; ``url`` is joined to the base URL as a link on that page is."""
+        given: dict[str, Any] = {**self.defaults, **options}
+        headers = checked_headers(Headers(given.pop("headers", None) or {}))
+        params = params_dict(given.pop("params", None))
         return Request(
             method,
             urljoin(self.base_url, url_text(url)) if self.base_url else url,
-            headers=self.headers.merged(checked_headers(Headers(headers or {}))),
-            params=self.params | params_dict(params),
-            **{**self.defaults, **options},
+            headers=self.headers.merged(headers),
+            params=self.params | params,
+            **given,
         )
-
-    def get(self, url: str = "", **options: Any) -> Request:
-        """A GET request; see `request`."""
-        return self.request("GET", url, **options)
-
-    def post(self, url: str = "", **options: Any) -> Request:
-        """A POST request; see `request`."""
-        return self.request("POST", url, **options)
-
-    def put(self, url: str = "", **options: Any) -> Request:
-        """A PUT request; see `request`."""
-        return self.request("PUT", url, **options)
-
-    def patch(self, url: str = "", **options: Any) -> Request:
-        """A PATCH request; see `request`."""
-        return self.request("PATCH", url, **options)
-
-    def delete(self, url: str = "", **options: Any) -> Request:
-        """A DELETE request; see `request`."""
-        return self.request("DELETE", url, **options)
-
-    def head(self, url: str = "", **options: Any) -> Request:
-        """A HEAD request; see `request`."""
-        return self.request("HEAD", url, **options)
-
-    def options(self, url: str = "", **options: Any) -> Request:
-        """An OPTIONS request; see `request`."""
-        return self.request("OPTIONS", url, **options)

@@ -24,6 +24,9 @@ Params = Mapping[str, Any] | Iterable[tuple[str, Any]]
 MAX_URL_CHARS = 65_536
 
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\^`{|}<>\"]")
+#: A host and its port.  No percent-encoding: what a host is called differs from
+#: reader to reader then, and so does what is allowed.
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 #: Left as they stand when a path or query is made ASCII: "%" so that what the
 #: caller has escaped is not escaped twice.
 _KEEP = "/:?#[]@!$&'()*+,;=-._~%"
@@ -60,6 +63,8 @@ def checked_url(url: object) -> str:
         raise ValueError("url has no host")
     if not parts.netloc.isascii():
         raise ValueError("the host of the url must be ASCII; write it in its xn-- form (IDNA)")
+    if not _HOST.fullmatch(parts.netloc):
+        raise ValueError("the host of the url is no host name, IPv4 address or [IPv6 address]")
     _check_port(parts.netloc, parts)
     return urlunsplit(
         (parts.scheme.lower(), parts.netloc, _ascii(parts.path), _ascii(parts.query), "")

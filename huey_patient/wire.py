@@ -11,6 +11,7 @@ application can be served by an older consumer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from .errors import HttpError, RequestError, error_class
@@ -20,6 +21,7 @@ from .response import CallbackArgs, Response
 
 __all__ = [
     "Outcome",
+    "Reason",
     "Submission",
     "read_outcome",
     "read_submission",
@@ -29,6 +31,17 @@ __all__ = [
 
 Head = dict[str, Any]
 Outcome = Response | RequestError
+
+
+class Reason(StrEnum):
+    """Why a request ended; says which envelope goes with it to the callback."""
+
+    #: The I/O process has an outcome: its envelope.
+    OUTCOME = "outcome"
+    #: The rest is decided by those who open no envelope: the request's own.
+    UNREADABLE = "unreadable"
+    ABANDONED = "abandoned"
+    CANCELED = "canceled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +70,7 @@ def write_submission(submission: Submission) -> tuple[Head, bytes]:
         "retries": request.retries,
         "retry_statuses": sorted(request.retry_statuses) or None,
         "preprocessors": list(request.preprocessors) or None,
+        "proxy_url": request.proxy_url,
         "secret_params": [[name, _value(ref)] for name, ref in request.secret_params] or None,
         "json_secrets": request.json_secrets or None,
     }
@@ -77,6 +91,7 @@ def read_submission(head: Head, body: bytes) -> Submission:
         retries=head.get("retries"),
         retry_statuses=frozenset(head.get("retry_statuses", ())),
         preprocessors=tuple(head.get("preprocessors", ())),
+        proxy_url=head.get("proxy_url"),
         secret_params=tuple((n, _reference(v)) for n, v in head.get("secret_params", ())),
         json_secrets=head.get("json_secrets", False),
     )

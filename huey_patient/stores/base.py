@@ -46,8 +46,8 @@ __all__ = [
     "Lane",
     "Lease",
     "OwnerSeen",
-    "Settlement",
     "SettleAnswer",
+    "Settlement",
     "Store",
     "SubmitAnswer",
 ]

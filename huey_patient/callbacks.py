@@ -1,0 +1,356 @@
+"""The door out: callbacks as Huey tasks.
+
+A callback *is* a registered Huey task: logs, signals, revocation, retries and
+results treat it like any other.  Its message on Huey's queue holds
+
+    args = (MARK, reason, envelope)
+
+and nothing readable.  The worker that runs it opens the envelope and calls the
+callback with a `Response` or a `RequestError`.  Huey's registry is the only way
+from a stored name to code: nothing is imported by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from huey import Huey
+from huey.api import Task, TaskWrapper
+from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask
+
+from .envelope import Keyring, read_label
+from .errors import (
+    Abandoned,
+    Canceled,
+    EnvelopeError,
+    RequestError,
+    StoreUnavailable,
+    UnknownCallback,
+)
+from .label import Label
+from .response import CallbackArgs, Response
+from .wire import Outcome, Reason, read_outcome, read_submission, write_outcome
+
+__all__ = ["Callbacks", "Hooks"]
+
+log = logging.getLogger("huey.patient")
+
+#: Tells our messages from calls of the same task by the application.
+MARK = "huey_patient"
+
+#: How outcomes that no I/O process made are told to the callback.
+_DECIDED: dict[Reason, tuple[type[RequestError], str]] = {
+    Reason.ABANDONED: (Abandoned, "lost its I/O process too often"),
+    Reason.CANCELED: (Canceled, "was canceled"),
+    Reason.UNREADABLE: (RequestError, "the consumer could not open the request; see its log"),
+}
+
+
+@dataclass(slots=True)
+class Hooks:
+    """Functions that see every outcome, in the worker that runs the callback."""
+
+    after_completion: list[Callable[[Response], Any]] = field(default_factory=list)
+    after_error: list[Callable[[RequestError], Any]] = field(default_factory=list)
+    retries_exhausted: list[Callable[[RequestError], Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Callback:
+    """What a decorated class or function becomes."""
+
+    task_class: type[Task]
+    call: Callable[..., Any]  #: Given the outcome; runs the user's code.
+
+
+class Callbacks:
+    """The callbacks of one Huey, and the reader of what they are given."""
+
+    def __init__(self, huey: Huey, keyring: Keyring, hooks: Hooks, *, max_body_bytes: int) -> None:
+        self._huey = huey
+        self._keyring = keyring
+        self._hooks = hooks
+        self._max_body_bytes = max_body_bytes
+        self._by_target: dict[Any, str] = {}
+        self._returning = self._builtin("ReturnResponse", self._return_response)
+        self._undelivered = self._builtin(
+            # Ten minutes in all: as long as a deployment of new code may take.
+            "UndeliveredOutcome", self._deliver_late, retries=10, retry_delay=60
+        )
+        huey.pre_execute(MARK)(self._before_plain_task)
+
+    # Registering
+
+    def register(self, target: Any, options: dict[str, Any]) -> Any:
+        """Make ``target`` a Huey task with ``options``; returns ``target``.
+
+        Raises:
+            TypeError: Neither a function nor a class with both methods.
+            ValueError: A task of that name is registered already.
+        """
+        if inspect.isclass(target):
+            _check_class(target)
+            call: Callable[..., Any] = partial(_call_instance, target)
+        elif inspect.isfunction(target):
+            call = partial(_call_function, target)
+        else:
+            raise TypeError(
+                f"a callback is a class with on_complete and on_error, or a function, "
+                f"got {type(target).__name__}"
+            )
+        name = options.pop("name", None) or target.__name__
+        with_task = bool(options.pop("context", False))
+        run = self._runner(call, with_task=with_task)
+        run.__module__, run.__doc__ = target.__module__, target.__doc__
+        wrapper = self._huey.task(context=True, name=name, **options)(run)
+        self._by_target[target] = self._huey._registry.task_to_string(wrapper.task_class)
+        return target
+
+    def name_of(self, callback: Any) -> str:
+        """Return the name under which Huey knows ``callback``.
+
+        Raises:
+            UnknownCallback: It is not registered with this Huey.
+            TypeError: Something that cannot be a callback.
+        """
+        registry = self._huey._registry._registry
+        if callback is None:
+            return self._returning
+        if isinstance(callback, TaskWrapper):
+            name = self._huey._registry.task_to_string(callback.task_class)
+            if registry.get(name) is not callback.task_class:
+                raise UnknownCallback(f"the task {name} belongs to another Huey instance")
+            return str(name)
+        if isinstance(callback, str):
+            return self._name_by_text(callback)
+        if not (inspect.isclass(callback) or callable(callback)):
+            raise TypeError(f"callback cannot be a {type(callback).__name__}")
+        if callback not in self._by_target:
+            raise UnknownCallback(
+                f"{getattr(callback, '__qualname__', callback)!r} is not a callback of this Huey: "
+                "decorate it with @patient.callback()"
+            )
+        return self._by_target[callback]
+
+    def _name_by_text(self, text: str) -> str:
+        if text in self._huey._registry._registry:
+            return text
+        found = [name for name in self._by_target.values() if name.rpartition(".")[2] == text]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(sorted(self._by_target.values())) or "none"
+        trouble = "is not registered" if not found else "is the name of several callbacks"
+        raise UnknownCallback(f"callback {text!r} {trouble}; registered are: {known}")
+
+    def task_of(self, name: str, id: str) -> Task:
+        """The task that will run ``name`` for the request ``id``, to make a `Result` of."""
+        return self._huey._registry.string_to_task(name)(id=id)
+
+    # Sending to a worker
+
+    def message(self, id: str, reason: Reason, envelope: bytes) -> tuple[bytes, float | None]:
+        """Return the message for Huey's queue, and its priority.
+
+        A callback that this process does not know (a consumer older than the
+        application) goes to a task that tries again until it does.
+        """
+        label = Label.from_bytes(read_label(envelope))
+        known = label.callback in self._huey._registry._registry
+        if not known:
+            log.error("No callback %s is registered here; it is tried again later.", label.callback)
+        task_class = self._huey._registry.string_to_task(
+            label.callback if known else self._undelivered
+        )
+        task = task_class(args=(MARK, str(reason), envelope), id=id, priority=label.priority)
+        if task.expires:
+            task.resolve_expires(self._huey.utc)
+        return self._huey.serialize_task(task), task.priority
+
+    # Running, in a worker
+
+    def open(self, id: str, reason: Reason, envelope: bytes) -> Outcome:
+        """Return what an envelope from a message says.
+
+        Raises:
+            EnvelopeError: It is damaged, alien, or sealed with an unknown key.
+        """
+        if reason is Reason.OUTCOME:
+            outcome = read_outcome(*self._unseal(id, envelope, "outcome"), queue=self._huey.name)
+            return self._marked(outcome)
+        kind, message = _DECIDED[reason]
+        error = kind(message, request_id=id)
+        try:
+            submission = read_submission(*self._unseal(id, envelope, "request"))
+        except EnvelopeError as trouble:
+            log.error("Request %s cannot be opened: %s", id, trouble)
+        else:
+            error.method, error.url = submission.request.method, submission.request.url
+            error.callback_args = CallbackArgs(submission.callback_args)
+        error.queue = self._huey.name
+        return self._marked(error)
+
+    def seal_value(self, value: Outcome) -> bytes:
+        """Seal an outcome that Huey is about to pickle (`travel.Sealer`)."""
+        head, body = write_outcome(value)
+        return self._keyring.seal(
+            head, body, purpose="value", queue=self._huey.name, id=value.request_id
+        )
+
+    def open_value(self, request_id: str, sealed: bytes) -> Outcome:
+        """The reverse of `seal_value` (`travel.Sealer`)."""
+        head, body = self._unseal(request_id, sealed, "value")
+        return self._marked(read_outcome(head, body, queue=self._huey.name))
+
+    def _unseal(self, id: str, envelope: bytes, purpose: str) -> tuple[dict[str, Any], bytes]:
+        # A body was bounded when it was read or submitted; this only has to
+        # stop what was never made by us.
+        bound = max(self._max_body_bytes, len(envelope) * 256)
+        return self._keyring.unseal(
+            envelope, purpose=purpose, queue=self._huey.name, id=id, max_body_bytes=bound
+        )
+
+    def _marked(self, outcome: Outcome) -> Outcome:
+        if isinstance(outcome, RequestError):
+            outcome.confidential = self._keyring.seals
+        return outcome
+
+    def _runner(self, call: Callable[..., Any], *, with_task: bool = False) -> Callable[..., Any]:
+        def run(*args: Any, task: Task) -> Any:
+            extra = {"task": task} if with_task else {}
+            outcome = self._outcome_of(task, args)
+            return self._run(task, outcome, partial(call, outcome, **extra))
+
+        return run
+
+    def _outcome_of(self, task: Task, args: tuple[Any, ...]) -> Outcome:
+        if not _is_ours(args):
+            raise TypeError(
+                f"{task.name} is a callback: it runs when a request is answered; "
+                "call the function or the methods themselves in a test"
+            )
+        return self.open(task.id, Reason(args[1]), bytes(args[2]))
+
+    def _run(self, task: Task, outcome: Outcome, call: Callable[[], Any]) -> Any:
+        error = outcome if isinstance(outcome, RequestError) else None
+        hooks: list[Any] = self._hooks.after_error if error else self._hooks.after_completion
+        for hook in hooks:
+            _run_hook(hook, outcome)
+        try:
+            return call()
+        except Exception as reason:
+            if error is not None and _is_final(task, reason):
+                for hook in self._hooks.retries_exhausted:
+                    _run_hook(hook, error)
+            raise
+
+    def _before_plain_task(self, task: Task) -> None:
+        """Let a plain ``@huey.task`` be a callback: it is called with the response.
+
+        Only this run is changed, not the task's arguments, so that a retry
+        finds the envelope again.
+        """
+        if not _is_ours(task.args) or isinstance(task, self._own_classes()):
+            return
+        function = type(task).execute
+
+        def execute() -> Any:
+            outcome = self._outcome_of(task, task.args)
+            return self._run(task, outcome, partial(_call_plain, function, task, outcome))
+
+        task.execute = execute
+
+    def _own_classes(self) -> tuple[type[Task], ...]:
+        names = [*self._by_target.values(), self._returning, self._undelivered]
+        registry = self._huey._registry._registry
+        return tuple(registry[name] for name in names if name in registry)
+
+    # Built in
+
+    def _builtin(self, name: str, function: Callable[..., Any], **options: Any) -> str:
+        def run(*args: Any, task: Task) -> Any:
+            return function(task, args)
+
+        run.__module__ = "huey_patient"
+        wrapper = self._huey.task(context=True, name=name, **options)(run)
+        return str(self._huey._registry.task_to_string(wrapper.task_class))
+
+    def _return_response(self, task: Task, args: tuple[Any, ...]) -> Response:
+        outcome = self._outcome_of(task, args)
+        result: Response = self._run(task, outcome, partial(_value_of, outcome))
+        return result
+
+    def _deliver_late(self, task: Task, args: tuple[Any, ...]) -> Any:
+        name = Label.from_bytes(read_label(args[2])).callback
+        task_class = self._huey._registry._registry.get(name)
+        if task_class is None:
+            raise UnknownCallback(f"no callback {name} is registered in this consumer")
+        late = task_class(args=args, id=task.id, retries=task.retries)
+        self._before_plain_task(late)
+        return late.execute()
+
+
+def _is_ours(args: Any) -> bool:
+    return len(args) == 3 and isinstance(args[0], str) and args[0] == MARK
+
+
+def _is_final(task: Task, reason: Exception) -> bool:
+    """Whether Huey will not run ``task`` again after ``reason``."""
+    if isinstance(reason, RetryTask) or (isinstance(reason, RateLimitExceeded) and reason.retry):
+        return False
+    if isinstance(reason, CancelExecution) and reason.retry is not None:
+        return not reason.retry
+    return not task.retries
+
+
+def _run_hook(hook: Callable[[Any], Any], outcome: Outcome) -> None:
+    try:
+        hook(outcome)
+    except Exception:
+        # A hook watches; the callback runs whatever it does.
+        log.exception("The hook %s failed", getattr(hook, "__qualname__", hook))
+
+
+def _value_of(outcome: Outcome) -> Response:
+    if isinstance(outcome, RequestError):
+        raise outcome
+    return outcome
+
+
+def _call_plain(function: Callable[..., Any], task: Task, outcome: Outcome) -> Any:
+    response = _value_of(outcome)
+    args, task.args = task.args, (response,)
+    try:
+        return function(task)
+    finally:
+        task.args = args
+
+
+def _call_function(function: Callable[..., Any], outcome: Outcome, **extra: Any) -> Any:
+    return function(outcome, **extra)
+
+
+def _call_instance(cls: type, outcome: Outcome, **extra: Any) -> Any:
+    instance = cls()
+    if isinstance(outcome, RequestError):
+        return instance.on_error(outcome, **extra)
+    return instance.on_complete(outcome, **extra)
+
+
+def _check_class(cls: type) -> None:
+    for name in ("on_complete", "on_error"):
+        method = getattr(cls, name, None)
+        if not callable(method):
+            raise TypeError(f"callback class {cls.__name__} must define {name}(self, outcome)")
+        try:
+            inspect.signature(method).bind(None, None)
+        except TypeError:
+            raise TypeError(f"{cls.__name__}.{name} must take one argument besides self") from None
+    try:
+        inspect.signature(cls).bind()
+    except TypeError:
+        raise TypeError(f"callback class {cls.__name__} must be made without arguments") from None

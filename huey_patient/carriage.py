@@ -1,0 +1,118 @@
+"""What a consumer needs to carry the requests of one Huey, put together.
+
+The courier may not open an envelope and knows no Huey, so this is where it is
+given the few functions that do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from huey import Huey, signals
+
+from .callbacks import Callbacks
+from .consumer import PatientConsumer
+from .courier import Courier, Ports
+from .envelope import Keyring, read_label
+from .io_process.handle import ChildConfig, IoProcess
+from .label import Label
+from .settings import Settings
+from .stores.base import Store
+from .version import __version__
+
+__all__ = ["Carriage"]
+
+log = logging.getLogger("huey.patient")
+
+
+class Carriage:
+    """Makes consumers, and couriers for them."""
+
+    def __init__(
+        self,
+        huey: Huey,
+        settings: Settings,
+        keyring: Keyring,
+        callbacks: Callbacks,
+        secrets: Mapping[str, str | Callable[[], Any]],
+        store: Callable[[], Store],
+    ) -> None:
+        self._huey = huey
+        self._settings = settings
+        self._keyring = keyring
+        self._callbacks = callbacks
+        self._secrets = secrets
+        self._store = store
+        self._consumer: PatientConsumer | None = None
+
+    def create_consumer(self, **options: Any) -> PatientConsumer:
+        """What ``huey.create_consumer`` becomes: takes the same options."""
+        self._consumer = PatientConsumer(
+            self._huey,
+            make_courier=self._courier,
+            drain_seconds=self._settings.shutdown_timeout,
+            **options,
+        )
+        return self._consumer
+
+    def quiet(self) -> None:
+        """See `Patient.quiet`."""
+        if self._consumer is None or self._consumer.courier is None:
+            raise RuntimeError("no consumer runs in this process; send SIGTSTP to its process")
+        self._consumer.quiet()
+
+    def secrets(self, sealed: bytes) -> bytes:
+        """Resolve the secrets that a request names in its label; returns them as JSON.
+
+        One that is unknown, or whose function fails, is left out: the request
+        then ends as `SecretNotFound`.
+        """
+        names = Label.from_bytes(read_label(sealed)).secrets
+        if not names:
+            return b""
+        values: dict[str, str] = {}
+        for name in names:
+            if name not in self._secrets:
+                log.error("A request names the secret %r, which is not registered here.", name)
+                continue
+            value = self._secrets[name]
+            try:
+                values[name] = str(value() if callable(value) else value)
+            except Exception as reason:
+                # The application's own function; its text may hold the secret.
+                log.error("The secret %r cannot be resolved: %s", name, type(reason).__name__)
+        return orjson.dumps(values)
+
+    def _courier(self, consumer: PatientConsumer) -> Courier:
+        config = ChildConfig(
+            queue=self._huey.name,
+            settings=self._keyring.for_child(self._settings),
+            parent_pid=os.getpid(),
+        )
+        fresh = IoProcess(config, name="I/O process")
+        fresh.start()
+        ports = Ports(
+            message=self._callbacks.message,
+            secrets=self.secrets,
+            settled=lambda ids: self._settled(consumer, ids),
+            info=lambda: self._info(consumer),
+        )
+        suspects = IoProcess(config, name="I/O process for suspects")
+        return Courier(self._store(), self._settings, ports, fresh=fresh, suspects=suspects)
+
+    def _settled(self, consumer: PatientConsumer, ids: list[str]) -> None:
+        if not self._huey.storage.blocking:
+            consumer.bell.ring(len(ids))
+
+    def _info(self, consumer: PatientConsumer) -> bytes:
+        return orjson.dumps(
+            {
+                **consumer.describe(),
+                "version": __version__,
+                "max_connections": self._settings.max_connections,
+            }
+        )

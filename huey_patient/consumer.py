@@ -1,0 +1,167 @@
+"""Huey's consumer, with a courier and an I/O process beside its workers.
+
+The only file that knows `huey.consumer`.  Order matters in it:
+
+*start*  the I/O process first, while this process has one thread and nothing
+         has been forked; then Huey's workers; then the courier's thread.
+*stop*   the courier is told first and goes on settling while the workers finish
+         their tasks; then it gives back what is left and ends its processes.
+
+The courier belongs to the parent, also when workers are processes: those may
+have no children, and Huey's start-up hooks run once for each of them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import struct
+import termios
+import time
+from collections.abc import Callable
+from typing import Any
+
+from huey import Huey
+from huey.consumer import Consumer, Worker
+
+from .courier import Courier
+from .native import WakePipe
+
+__all__ = ["PatientConsumer"]
+
+log = logging.getLogger("huey.patient")
+
+#: Seconds for calls in flight when neither a setting nor ``-t`` says otherwise:
+#: under the 30 s that Docker and Kubernetes wait before they kill.
+DRAIN_SECONDS = 25.0
+#: Seconds that the courier may take to give requests back, on top.
+SIGN_OFF_SECONDS = 5.0
+
+
+class PatientWorker(Worker):  # type: ignore[misc]
+    """A worker that is woken when a callback was put on the queue.
+
+    A storage that cannot block is polled with growing pauses of up to ten
+    seconds; callbacks should not wait for the end of one.
+    """
+
+    wake: Bell
+
+    def sleep(self) -> None:
+        """Sleep until the next poll, or until there is something to do."""
+        self.delay = min(self.delay, self.max_delay)
+        if self.wake.wait(self.delay):
+            self.delay = self.default_delay
+        else:
+            self.delay *= self.backoff
+
+
+class Bell(WakePipe):
+    """Rung for each callback; never holds more rings than there are workers."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        self._workers = workers
+
+    def ring(self, times: int = 1) -> None:
+        """Wake ``times`` sleeping workers; busy ones come by themselves."""
+        unheard = struct.unpack("i", fcntl.ioctl(self.fileno(), termios.FIONREAD, b"\0" * 4))[0]
+        if (missing := min(times, self._workers) - unheard) > 0:
+            super().ring(missing)
+
+
+class PatientConsumer(Consumer):  # type: ignore[misc]
+    """Runs a Huey whose requests a courier carries."""
+
+    worker_class = PatientWorker
+
+    def __init__(
+        self,
+        huey: Huey,
+        *,
+        make_courier: Callable[[PatientConsumer], Courier],
+        drain_seconds: float | None = None,
+        **options: Any,
+    ) -> None:
+        self._make_courier = make_courier
+        self.bell = Bell(options.get("workers", 1))
+        self.courier: Courier | None = None
+        self._stopping = False
+        super().__init__(huey, **options)
+        self._drain_seconds = drain_seconds or self.shutdown_timeout or DRAIN_SECONDS
+
+    def _create_worker(self) -> Worker:
+        worker = super()._create_worker()
+        worker.wake = self.bell
+        return worker
+
+    def start(self) -> None:
+        """Start the I/O process, Huey's workers and the courier."""
+        if not self.huey.immediate:  # Huey's own start explains what is wrong
+            self.courier = self._make_courier(self)
+        super().start()
+        assert self.courier is not None
+        self.courier.start()
+
+    def loop(self, health_check_ts: float | None = None) -> Any:
+        """One turn of Huey's main loop, with an eye on the courier."""
+        result = super().loop(health_check_ts)
+        if self.courier is not None and not self.courier.running:
+            log.error("The courier is gone; starting another one.")
+            self.courier = self._make_courier(self)
+            self.courier.start()
+        return result
+
+    def stop(self, graceful: bool = False) -> None:
+        """Stop as Huey does, and give calls in flight the same time to end."""
+        courier = self.courier
+        deadline = time.monotonic() + (self._drain_seconds if graceful else 0.0)
+        if courier is not None:
+            courier.stop(within=deadline - time.monotonic())
+            if graceful and courier.in_flight:
+                log.info(
+                    "%d calls in flight have %.0f s to end.", courier.in_flight, self._drain_seconds
+                )
+        self.bell.ring(self.workers)
+        super().stop(graceful)
+        if courier is not None:
+            self._await_courier(courier, deadline if graceful else time.monotonic())
+
+    def _await_courier(self, courier: Courier, deadline: float) -> None:
+        if self._interrupted():
+            deadline = time.monotonic()
+            courier.stop(within=0.0)
+        try:
+            ended = courier.join(max(0.0, deadline - time.monotonic()) + SIGN_OFF_SECONDS)
+        except KeyboardInterrupt:
+            # The second interrupt: another consumer takes over what is left.
+            self._restart = False
+            ended = False
+        if not ended:
+            log.warning("Leaving without the courier; another consumer takes over.")
+
+    def _interrupted(self) -> bool:
+        """Whether Huey gave up waiting for its workers."""
+        return any(self.environment.is_alive(process) for _, process in self.worker_threads)
+
+    def quiet(self) -> None:
+        """Claim no more requests; workers, calls in flight and callbacks go on."""
+        if self.courier is not None:
+            log.info("Quiet: no more requests are claimed.")
+            self.courier.quiet()
+
+    def _set_signal_handlers(self) -> None:
+        super()._set_signal_handlers()
+        signal.signal(signal.SIGTSTP, lambda signum, frame: self.quiet())
+
+    def describe(self) -> dict[str, Any]:
+        """What this consumer says of itself to others."""
+        return {
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "workers": self.workers,
+            "worker_type": self.worker_type,
+            "in_flight": self.courier.in_flight if self.courier is not None else 0,
+        }

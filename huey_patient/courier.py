@@ -1,0 +1,422 @@
+"""The courier: one thread in the consumer that carries sealed bytes.
+
+    store  --claim-->   courier  --pipe-->  I/O process
+    store  <--settle--  courier  <--pipe--  I/O process
+
+It opens no envelope and performs no HTTP.  Everything it knows is held twice:
+here for speed, in the store for good; so losing this thread, or the whole
+consumer, costs time and never a request.
+
+All state belongs to the courier's own thread.  Other threads only set a flag
+and ring the wake pipe, so there is no lock that a fork could copy while it is
+held, or that a greenlet and a thread could share.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from .errors import StoreUnavailable
+from .lines import Flight, Io, Line
+from .native import NativeThread, WakePipe, original
+from .owner import Owner, Watch
+from .settings import Settings
+from .stores.base import Fenced, Settlement, Store
+from .wire import Reason
+
+__all__ = ["Courier", "Ports"]
+
+log = logging.getLogger("huey.patient")
+
+#: Messages in one settling step: one round trip, or one fsync, for all of them.
+SETTLE_BATCH = 64
+#: Requests in one claim.
+CLAIM_BATCH = 128
+#: Seconds without suspects after which their I/O process is ended.
+SUSPECT_IDLE_SECONDS = 30.0
+#: Pauses while the store does not answer, doubling.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+#: The longest wait; whatever needs the courier sooner wakes it.
+LONGEST_WAIT = 0.5
+#: Seconds for giving requests back at the end; what remains, another consumer reaps.
+HAND_BACK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What the courier needs of those who may open envelopes or know Huey."""
+
+    #: Makes the message for Huey's queue: (id, reason, envelope) -> message, priority.
+    message: Callable[[str, Reason, bytes], tuple[bytes, float | None]]
+    #: Resolves the secrets that a sealed request names; returns them as JSON.
+    secrets: Callable[[bytes], bytes]
+    #: Told the ids whose messages were put on Huey's queue.
+    settled: Callable[[list[str]], None]
+    #: What the consumer says of itself, for `Patient.processes`.
+    info: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Return:
+    """A request to be given back."""
+
+    flight: Flight
+    strike: bool
+
+
+class Courier:
+    """Carries until it is told to stop; `start` makes its thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        ports: Ports,
+        *,
+        fresh: Io,
+        suspects: Io,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._ports = ports
+        self._clock = clock
+        self._fresh = Line("fresh", fresh)
+        self._suspects = Line("suspect", suspects)
+        self._lines = (self._fresh, self._suspects)
+        self._answered: dict[str, tuple[Line, Flight]] = {}
+        self._returns: list[_Return] = []
+        threshold = settings.orphan_threshold
+        self._owner = Owner(store, info=ports.info, orphan_threshold=threshold, clock=clock)
+        self._watch = Watch(store, orphan_threshold=threshold, clock=clock)
+        self._wake = WakePipe()
+        self._bell = _Bell(store, self._wake)
+        self._beat_due = self._poll_due = self._retry_at = self._suspects_idle_at = 0.0
+        self._pause = 0.0
+        self._quiet = False
+        self._stop_at: float | None = None
+        self._thread = NativeThread(self._run, name="huey-patient-courier")
+
+    @property
+    def running(self) -> bool:
+        """Whether the courier's thread lives."""
+        return self._thread.running
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests it holds."""
+        return sum(len(line) for line in self._lines)
+
+    def start(self) -> None:
+        """Begin to carry."""
+        self._thread.start()
+        self._bell.start()
+
+    def quiet(self) -> None:
+        """Claim nothing more; what is in flight goes on and is settled."""
+        self._quiet = True
+        self._wake.ring()
+
+    def stop(self, *, within: float) -> None:
+        """Claim nothing more, settle what completes ``within`` seconds, and give
+        the rest back.  Returns at once; `join` waits.  A second call shortens
+        the time."""
+        self._quiet = True
+        self._stop_at = self._clock() + within
+        self._wake.ring()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end of the thread; whether it has ended."""
+        return self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            while not self._finished():
+                self._turn()
+                self._wait()
+            self._hand_back()
+        except Exception:
+            # What it held is found by others when this owner falls silent.
+            log.exception("The courier failed; the consumer starts another one.")
+        finally:
+            self._bell.stop()
+            for line in self._lines:
+                line.io.stop()
+
+    def _finished(self) -> bool:
+        if self._stop_at is None:
+            return False
+        nothing_left = not self.in_flight and not self._returns
+        return nothing_left or self._clock() >= self._stop_at
+
+    # One turn: hear the processes, then the store, then send.
+
+    def _turn(self) -> None:
+        self._wake.hush()
+        for line in self._lines:
+            self._hear(line)
+        if self._owner.out_of_touch:
+            self._fence("the store has not confirmed that it lives")
+        self._with_store()
+        for line in self._lines:
+            self._launch(line)
+            line.io.flush()
+
+    def _hear(self, line: Line) -> None:
+        line.io.tend()
+        for arrival in line.io.take_outcomes():
+            if flight := line.land(arrival):
+                self._answered[flight.lease.id] = line, flight
+        if line.io.take_death():
+            lost = line.crash()
+            self._returns += [_Return(flight, strike=True) for flight in lost]
+            if lost:
+                log.warning("%d requests were in the I/O process and will be sent again.", len(lost))
+
+    def _launch(self, line: Line) -> None:
+        for flight in line.launchable():
+            lease = flight.lease
+            secrets = self._ports.secrets(lease.sealed)
+            line.io.send(lease.id, lease.epoch, secrets=secrets, sealed=lease.sealed)
+
+    def _with_store(self) -> None:
+        if self._clock() < self._retry_at:
+            return
+        try:
+            self._keep_alive()
+            self._give_back()
+            self._settle()
+            self._claim()
+        except StoreUnavailable as reason:
+            if not self._pause:
+                log.warning("The store does not answer (%s); outcomes are kept meanwhile.", reason)
+            self._pause = min(max(FIRST_PAUSE, self._pause * 2), LONGEST_PAUSE)
+            self._retry_at = self._clock() + self._pause
+        except Fenced:
+            self._fence("other consumers took it for dead")
+        else:
+            if self._pause:
+                log.info("The store answers again.")
+            self._pause = 0.0
+
+    def _keep_alive(self) -> None:
+        now = self._clock()
+        if not self._owner.registered:
+            self._owner.register()
+            self._beat_due = now + self._settings.heartbeat_interval
+        elif now >= self._beat_due:
+            self._beat_due = now + self._settings.heartbeat_interval
+            if self._owner.beat().held != self._expected():
+                self._reconcile()
+            if self._watch.look(self._owner.id):
+                self._suspects.hungry = True
+        if now >= self._poll_due:
+            self._poll_due = now + self._store.poll_interval
+            self._fresh.hungry = self._suspects.hungry = True
+
+    def _expected(self) -> int:
+        return len(self._known())
+
+    def _known(self) -> dict[str, int]:
+        """What we believe to hold under our present name: id -> epoch."""
+        flights = [flight for line in self._lines for flight in line.flights()]
+        flights += [back.flight for back in self._returns]
+        return {f.lease.id: f.lease.epoch for f in flights if f.owner == self._owner.id}
+
+    def _reconcile(self) -> None:
+        """Bring our books in line with the store's, after a lost reply or a cancel."""
+        held = {one.id: one.epoch for one in self._store.held(self._owner.id)}
+        known = self._known()
+        ghosts = [(id, epoch) for id, epoch in held.items() if known.get(id) != epoch]
+        if ghosts:
+            log.info("%d requests were claimed in a reply that never came.", len(ghosts))
+            self._store.release(self._owner.id, ghosts, strike=False)
+        for line in self._lines:
+            for flight in list(line.flights()):
+                mine = flight.owner == self._owner.id and flight.answer is None
+                if mine and held.get(flight.lease.id) != flight.lease.epoch:
+                    line.io.cancel(flight.lease.id)
+                    line.drop(flight)
+
+    def _give_back(self) -> None:
+        while self._returns:
+            owner, strike = self._returns[0].flight.owner, self._returns[0].strike
+            batch = [one for one in self._returns if (one.flight.owner, one.strike) == (owner, strike)]
+            self._store.release(owner, [one.flight.key for one in batch], strike=strike)
+            self._returns = [one for one in self._returns if one not in batch]
+            self._suspects.hungry = self._suspects.hungry or strike
+
+    def _settle(self) -> None:
+        while self._answered:
+            owner = next(iter(self._answered.values()))[1].owner
+            batch = [pair for pair in self._answered.values() if pair[1].owner == owner]
+            batch = batch[:SETTLE_BATCH]
+            answers = self._store.settle(owner, [self._settlement(flight) for _, flight in batch])
+            for (line, flight), answer in zip(batch, answers, strict=True):
+                del self._answered[flight.lease.id]
+                line.drop(flight)
+                if answer in ("stale", "gone"):
+                    log.info("The outcome of request %s came too late (%s).", flight.lease.id, answer)
+            done = [f.lease.id for (_, f), answer in zip(batch, answers, strict=True) if answer == "ok"]
+            self._ports.settled(done)
+
+    def _settlement(self, flight: Flight) -> Settlement:
+        assert flight.answer is not None
+        message, priority = self._ports.message(flight.lease.id, *flight.answer)
+        return Settlement(
+            id=flight.lease.id, epoch=flight.lease.epoch, message=message, priority=priority
+        )
+
+    def _claim(self) -> None:
+        if self._quiet:
+            self._bell.listen(False)
+            return
+        self._tend_suspects()
+        for line in self._lines:
+            room = self._room(line)
+            if room <= 0 or not line.hungry or not line.io.ready:
+                continue
+            limit = min(room, CLAIM_BATCH)
+            leases = self._store.claim(self._owner.id, line.lane, limit)
+            line.hungry = len(leases) == limit
+            for lease in leases:
+                self._board(line, Flight(lease, self._owner.id))
+        self._bell.listen(not self._fresh.hungry and self._room(self._fresh) > 0)
+
+    def _board(self, line: Line, flight: Flight) -> None:
+        if flight.lease.strikes >= self._settings.max_attempts:
+            flight.answer = Reason.ABANDONED, flight.lease.sealed
+            self._answered[flight.lease.id] = line, flight
+        line.board(flight)
+
+    def _tend_suspects(self) -> None:
+        """Have an I/O process for suspects while there are any."""
+        line = self._suspects
+        if len(line):
+            self._suspects_idle_at = self._clock() + SUSPECT_IDLE_SECONDS
+        if line.io.ready:
+            if self._clock() >= self._suspects_idle_at:
+                line.io.stop()
+        elif line.hungry:
+            if self._store.counts().suspect:
+                self._suspects_idle_at = self._clock() + SUSPECT_IDLE_SECONDS
+                if line.io.seconds_to_start() is None:
+                    line.io.start()
+            line.hungry = False
+
+    def _room(self, line: Line) -> int:
+        credit = self._settings.max_connections - self.in_flight - len(self._returns)
+        return line.room(credit)
+
+    def _fence(self, why: str) -> None:
+        """Stop sending, and go on under a new name.
+
+        Answers that are here already may still be settled: the store takes
+        them as long as nobody has claimed the request again.
+        """
+        log.warning("This consumer stops all calls and begins anew: %s.", why)
+        for line in self._lines:
+            self._returns += [_Return(flight, strike=False) for flight in line.ground()]
+        self._owner.registered = False
+
+    def _wait(self) -> None:
+        poller = original("select", "poll")()
+        poller.register(self._wake.fileno(), select.POLLIN)
+        for line in self._lines:
+            for fd, writing in line.io.fds():
+                poller.register(fd, select.POLLIN | (select.POLLOUT if writing else 0))
+        poller.poll(self._seconds_to_wait() * 1000)
+        if self._bell.take():
+            self._fresh.hungry = True
+
+    def _seconds_to_wait(self) -> float:
+        now = self._clock()
+        if now >= self._retry_at and not self._quiet:
+            for line in self._lines:
+                if line.hungry and line.io.ready and self._room(line) > 0:
+                    return 0.0
+        moments = [self._beat_due, self._poll_due]
+        if self._pause:
+            moments.append(self._retry_at)
+        if self._stop_at is not None:
+            moments.append(self._stop_at)
+        starts = [s for line in self._lines if (s := line.io.seconds_to_start()) is not None]
+        return max(0.0, min([LONGEST_WAIT, *starts, *(moment - now for moment in moments)]))
+
+    def _hand_back(self) -> None:
+        """Give back what is left, without a strike, and sign off."""
+        deadline = self._clock() + HAND_BACK_SECONDS
+        for line in self._lines:
+            self._returns += [_Return(flight, strike=False) for flight in line.ground()]
+            line.io.flush()
+        if self._returns:
+            log.info("%d requests in flight go back to the store.", len(self._returns))
+        while self._clock() < deadline:
+            try:
+                self._settle()
+                self._give_back()
+                self._sign_off()
+            except StoreUnavailable:
+                original("time", "sleep")(FIRST_PAUSE)
+            else:
+                return
+        log.warning("The store does not answer; another consumer will take over what is left.")
+
+    def _sign_off(self) -> None:
+        for seen in self._store.owners():
+            if seen.id == self._owner.id and seen.held == 0:
+                self._store.reap(seen.id, seen.beat)
+
+
+class _Bell:
+    """Waits for the store's bell on a thread of its own, and wakes the courier."""
+
+    def __init__(self, store: Store, wake: WakePipe) -> None:
+        self._store = store
+        self._wake = wake
+        self._go = WakePipe()
+        self._listening = False
+        self._rang = False
+        self._stopped = False
+        self._thread = NativeThread(self._run, name="huey-patient-bell")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def listen(self, on: bool) -> None:
+        """Whether a ring is wanted: who is full leaves it to other consumers."""
+        if on and not self._listening:
+            self._listening = True
+            self._go.ring()
+        self._listening = on
+
+    def take(self) -> bool:
+        """Whether it rang since the last call."""
+        rang, self._rang = self._rang, False
+        return rang
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._go.ring()
+
+    def _run(self) -> None:
+        poller = original("select", "poll")()
+        poller.register(self._go.fileno(), select.POLLIN)
+        while not self._stopped:
+            if not self._listening:
+                poller.poll(LONGEST_WAIT * 1000)
+                self._go.hush()
+                continue
+            try:
+                rang = self._store.wait(LONGEST_WAIT)
+            except StoreUnavailable:
+                # The courier meets the same trouble and tells of it.
+                poller.poll(LONGEST_WAIT * 1000)
+                continue
+            if rang:
+                self._rang, self._listening = True, False
+                self._wake.ring()

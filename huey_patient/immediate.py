@@ -1,0 +1,85 @@
+"""The same way without a process, for ``huey.immediate``.
+
+Seal, store, claim, send, settle, unseal, callback: everything that production
+does but the courier, the pipe and the I/O process, in the calling thread.  A
+test of an application's callbacks so meets the checks that production makes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+from huey import Huey
+from huey.storage import MemoryStorage
+
+from .envelope import Keyring
+from .io_process.exchange import Exchange
+from .io_process.http import HttpClient
+from .settings import Settings
+from .stores.base import Settlement, Store
+from .wire import Reason
+
+__all__ = ["perform_all"]
+
+_OWNER = "immediate"
+
+
+def perform_all(
+    huey: Huey,
+    store: Store,
+    storage: MemoryStorage,
+    settings: Settings,
+    keyring: Keyring,
+    *,
+    message: Callable[[str, Reason, bytes], tuple[bytes, float | None]],
+    secrets: Callable[[bytes], bytes],
+) -> None:
+    """Perform every request that is ready, and run its callback, before returning.
+
+    A callback that submits another request has it performed before its own
+    call returns, as tasks called in immediate mode do.
+
+    Args:
+        storage: Of ``store``; not Huey's, which may be a real one.
+    """
+    store.register(_OWNER, b"")
+    for lease in store.claim(_OWNER, "fresh", 1_000):
+        values = orjson.loads(secrets(lease.sealed) or b"{}")
+        reason, envelope = _run(_answer(huey, settings, keyring, lease.id, lease.sealed, values))
+        data, priority = message(lease.id, reason, envelope)
+        settlement = Settlement(id=lease.id, epoch=lease.epoch, message=data, priority=priority)
+        store.settle(_OWNER, [settlement])
+        # Each before the next is sent, so that callbacks see the order of calls.
+        while (queued := storage.dequeue()) is not None:
+            huey.execute(huey.deserialize_task(queued))
+
+
+async def _answer(
+    huey: Huey,
+    settings: Settings,
+    keyring: Keyring,
+    id: str,
+    sealed: bytes,
+    secrets: dict[str, str],
+) -> tuple[Reason, bytes]:
+    async with HttpClient(settings) as client:
+        exchange = Exchange(client, keyring, settings, queue=huey.name)
+        return await exchange.answer(id, sealed, secrets)
+
+
+def _run(work: Coroutine[Any, Any, tuple[Reason, bytes]]) -> tuple[Reason, bytes]:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    # This thread's loop is running: the call goes to a thread of its own, and
+    # blocks this one, as immediate mode is meant to.
+    answers: list[tuple[Reason, bytes]] = []
+    thread = threading.Thread(target=lambda: answers.append(asyncio.run(work)))
+    thread.start()
+    thread.join()
+    return answers[0]

@@ -1,0 +1,181 @@
+"""Connections: how they are made, to whom, and how many idle ones are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import socket
+import ssl
+import sys
+from asyncio import sslproto
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+
+from ..errors import ConfigurationError
+from ..settings import Settings
+from .addresses import is_private
+
+__all__ = ["PooledConnector", "Resolver", "new_session", "refused", "smaller_tls_buffers"]
+
+#: Seconds that an idle connection is kept: as long as the shortest-lived servers do.
+_KEEP_ALIVE = 15.0
+#: Seconds that an answer of DNS is believed.
+_DNS_TTL = 30
+#: Bytes; a header line of 32 KB is the most that large cloud services send.
+_MAX_HEADER_LINE = 32_768
+_READ_BUFFER_BYTES = 65_536
+#: Bytes; two TLS records.
+_TLS_BUFFER_BYTES = 32_768
+#: Seconds of silence before probes, between them, and how many: a NAT that
+#: forgot a connection is noticed after minutes, not after hours.
+_PROBES = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
+
+#: Private addresses that the current send was refused.  A list set by the
+#: sender: aiohttp folds what several addresses raised into one text.
+refused: ContextVar[list[str]] = ContextVar("refused")
+
+
+class Resolver(AbstractResolver):
+    """Looks names up in threads of its own.
+
+    There are as many threads as there may be requests: names whose servers do
+    not answer hold a thread for many seconds each, and must not hold the last.
+    """
+
+    def __init__(self, threads: int, lookup: Callable[..., Any] = socket.getaddrinfo) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="dns")
+        self._lookup = lookup
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return the addresses of ``host``; raises `OSError` when it has none."""
+        ask = functools.partial(
+            self._lookup, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG
+        )
+        found = await asyncio.get_running_loop().run_in_executor(self._executor, ask)
+        results = [
+            ResolveResult(
+                hostname=host,
+                host=address[0],
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+        if not results:
+            raise OSError(None, "no address")
+        return results
+
+    async def close(self) -> None:
+        """Drop lookups that have not begun; those that have end by themselves."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class PooledConnector(aiohttp.TCPConnector):
+    """Keeps idle connections to a limited number of hosts.
+
+    aiohttp limits connections in use, not hosts.  ``_conns`` holds the idle
+    connections by host in the order of its keys; a host moves to the end when
+    one of its connections falls idle, and the first has to go.
+    """
+
+    def __init__(self, *, idle_hosts: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._idle_hosts = idle_hosts
+
+    def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        if key in self._conns:
+            self._conns[key] = self._conns.pop(key)
+        while len(self._conns) > self._idle_hosts:
+            for idle, _ in self._conns.pop(next(iter(self._conns))):
+                idle.close()
+
+
+def new_session(settings: Settings, resolver: Resolver) -> aiohttp.ClientSession:
+    """Return the one session of a client; inside its running loop.
+
+    Raises:
+        ConfigurationError: ``ca_file`` or ``client_cert`` cannot be read.
+    """
+    connector = PooledConnector(
+        idle_hosts=settings.connection_pool_size,
+        # Who claims requests claims max_connections at most.  A second limit
+        # here would make requests wait for a slot on their own deadline.
+        limit=0,
+        keepalive_timeout=_KEEP_ALIVE,
+        ttl_dns_cache=_DNS_TTL,
+        resolver=resolver,
+        socket_factory=_socket_factory(settings.block_private_addresses),
+        ssl=_tls_context(settings),
+        # Older Pythons leave TLS connections open whose servers do not answer a close.
+        enable_cleanup_closed=sys.version_info < (3, 12, 7),
+    )
+    session = aiohttp.ClientSession(
+        connector=connector,
+        # Cookies of one caller's request are no business of the next.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        raise_for_status=False,
+        requote_redirect_url=False,
+        read_bufsize=_READ_BUFFER_BYTES,
+        max_line_size=_MAX_HEADER_LINE,
+        max_field_size=_MAX_HEADER_LINE,
+        skip_auto_headers=("User-Agent", "Content-Type", "Accept-Encoding"),
+        # The deadline of each request is held by its sender.  With no limit on
+        # the pool, "connect" is DNS, TCP and TLS, and no waiting for a slot.
+        timeout=aiohttp.ClientTimeout(total=None, connect=settings.connection_timeout),
+    )
+    # aiohttp would send GET and PUT again by itself, uncounted.
+    session._retry_connection = False
+    return session
+
+
+def smaller_tls_buffers() -> None:
+    """Let asyncio read TLS through 32 KB for each connection instead of 256 KB.
+
+    For the whole process, so the I/O process calls it, and nobody else's.  The
+    size is an attribute of asyncio's class; nothing else can set it.
+    """
+    sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
+
+
+def _socket_factory(block_private: bool) -> Callable[[Any], socket.socket]:
+    def make(address_info: Any) -> socket.socket:
+        family, kind, protocol, _, address = address_info
+        if block_private and is_private(address[0]):
+            refused.get().append(address[0])
+            raise OSError(errno.EACCES, "address not allowed")
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _PROBES:
+            if hasattr(socket, name):
+                made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        return made
+
+    return make
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.client_cert is not None:
+            cert = settings.client_cert
+            context.load_cert_chain(*((cert,) if isinstance(cert, str) else cert))
+    except (OSError, ssl.SSLError) as reason:
+        raise ConfigurationError(f"ca_file or client_cert cannot be read: {reason}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Without it, a server that speaks HTTP/2 first may choose that.
+    context.set_alpn_protocols(["http/1.1"])
+    return context

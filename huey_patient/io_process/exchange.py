@@ -1,0 +1,203 @@
+"""One request, from sealed to sealed: opened, sent, its outcome sealed.
+
+The I/O process and immediate mode both go through `Exchange.answer`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import orjson
+
+from ..envelope import Keyring, read_label
+from ..errors import EnvelopeError, Expired, HttpError, RequestError, SecretNotFound
+from ..headers import Headers
+from ..request import Request, SecretReference
+from ..response import Response
+from ..settings import Settings
+from ..urls import with_params
+from ..wire import Outcome, Reason, Submission, read_submission, write_outcome
+from .http import HttpClient
+
+__all__ = ["Exchange", "resolve"]
+
+log = logging.getLogger("huey.patient")
+
+Offload = Callable[..., Awaitable[Any]]
+
+#: Bytes from which opening and sealing leave the loop for a thread: zstandard
+#: and secretbox take about 100 us for them, and give up the GIL meanwhile.
+BIG_BYTES = 65_536
+
+
+class Exchange:
+    """Answers the requests of one queue."""
+
+    def __init__(
+        self, client: HttpClient, keyring: Keyring, settings: Settings, *, queue: str
+    ) -> None:
+        self._client = client
+        self._keyring = keyring
+        self._settings = settings
+        self._queue = queue
+
+    async def answer(
+        self, id: str, sealed: bytes, secrets: Mapping[str, str], *, offload: Offload | None = None
+    ) -> tuple[Reason, bytes]:
+        """Return why it ended, and the envelope that says how.
+
+        A request that cannot be opened comes back as it was.
+
+        Args:
+            offload: Awaits a function elsewhere than on the loop; used for
+                opening and sealing from `BIG_BYTES` on.
+        """
+        submission = await _call(offload, len(sealed), self._open, id, sealed)
+        if submission is None:
+            return Reason.UNREADABLE, sealed
+        outcome = await self._perform(id, submission, secrets)
+        log.debug("Request %s: %s", id, _describe(outcome))
+        size = len(getattr(outcome, "content", b""))
+        return Reason.OUTCOME, await _call(offload, size, self._seal, id, sealed, outcome)
+
+    def _open(self, id: str, sealed: bytes) -> Submission | None:
+        """Unseal a request; None when that is not possible (it is logged)."""
+        try:
+            head, body = self._keyring.unseal(
+                sealed, purpose="request", queue=self._queue, id=id, max_body_bytes=len(sealed) * 256
+            )
+            return read_submission(head, body)
+        except (EnvelopeError, KeyError, TypeError, ValueError) as reason:
+            text = str(reason) if isinstance(reason, EnvelopeError) else type(reason).__name__
+            log.error("Request %s could not be opened: %s", id, text)
+            return None
+
+    async def _perform(
+        self, id: str, submission: Submission, secrets: Mapping[str, str]
+    ) -> Outcome:
+        """Send the request; returns how it ended, whatever that is."""
+        outcome: Outcome
+        try:
+            if submission.expires is not None and time.time() >= submission.expires:
+                raise Expired("expired before it was sent")
+            response = await self._client.send(
+                resolve(submission.request, secrets), request_id=id
+            )
+            wants_error = self._wants_error(submission.request) and response.is_error
+            outcome = response.as_error() if wants_error else response
+        except RequestError as error:
+            outcome = error
+        except Exception as error:
+            # A fault of ours must end this request, not the others.  The text
+            # of a foreign exception may hold anything, so it is not repeated.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("Request %s failed with %s in\n%s", id, type(error).__name__, where)
+            outcome = RequestError(f"failed inside the I/O process ({type(error).__name__})")
+        return _complete(outcome, id, submission, secrets)
+
+    def _seal(self, id: str, request_sealed: bytes, outcome: Outcome) -> bytes:
+        """Seal the outcome of a request under the label of the request."""
+        head, body = write_outcome(outcome)
+        response = outcome.response if isinstance(outcome, HttpError) else outcome
+        media_type = response.content_type if isinstance(response, Response) else None
+        return self._keyring.seal(
+            head,
+            body,
+            purpose="outcome",
+            queue=self._queue,
+            id=id,
+            label=read_label(request_sealed),
+            media_type=media_type,
+        )
+
+    def _wants_error(self, request: Request) -> bool:
+        asked = request.raise_error_responses
+        return self._settings.raise_error_responses if asked is None else asked
+
+
+async def _call(offload: Offload | None, size: int, work: Callable[..., Any], *args: Any) -> Any:
+    if offload is None or size < BIG_BYTES:
+        return work(*args)
+    return await offload(work, *args)
+
+
+def _describe(outcome: Outcome) -> str:
+    """Return an outcome as it may stand in a log: nothing that a key would seal."""
+    if isinstance(outcome, Response):
+        return f"status {outcome.status} in {outcome.duration:.3f} s"
+    return f"{outcome.kind} after {outcome.duration:.3f} s"
+
+
+def resolve(request: Request, secrets: Mapping[str, str]) -> Request:
+    """Return ``request`` with values in place of its secrets.
+
+    Raises:
+        SecretNotFound: One is not there, or is not a string that fits its place.
+    """
+    if not request.secret_names():
+        return request
+
+    def value(reference: SecretReference) -> str:
+        if reference.name not in secrets:
+            raise SecretNotFound(f"no secret {reference.name!r} is registered in the consumer")
+        return f"{reference.prefix}{secrets[reference.name]}{reference.suffix}"
+
+    def inside(node: Any) -> Any:
+        if reference := SecretReference.from_json(node):
+            return value(reference)
+        if isinstance(node, dict):
+            return {key: inside(child) for key, child in node.items()}
+        return [inside(child) for child in node] if isinstance(node, list) else node
+
+    headers: Headers[str | SecretReference] = Headers(
+        (name, value(field) if isinstance(field, SecretReference) else field)
+        for name, field in request.headers.pairs()
+    )
+    params = [(name, value(reference)) for name, reference in request.secret_params]
+    body = request.body
+    if request.json_secrets and body:
+        body = orjson.dumps(inside(orjson.loads(body)))
+    try:
+        return dataclasses.replace(
+            request,
+            url=with_params(request.url, params),
+            headers=headers,
+            body=body,
+            secret_params=(),
+        )
+    except ValueError as reason:
+        raise SecretNotFound(f"a secret does not fit its place: {reason}") from None
+
+
+def _complete(
+    outcome: Outcome, id: str, submission: Submission, secrets: Mapping[str, str]
+) -> Outcome:
+    """Add what only the submission knows, and take secrets out of URLs."""
+    request = submission.request
+    shared: dict[str, Any] = {
+        "request_id": id,
+        "url": _without_secrets(outcome.url, secrets) if outcome.url else request.url,
+        "redirects": tuple(_without_secrets(left, secrets) for left in outcome.redirects),
+        "callback_args": submission.callback_args,
+    }
+    if isinstance(outcome, Response):
+        return dataclasses.replace(outcome, **shared)
+    for name, value in shared.items():
+        setattr(outcome, name, value)
+    outcome.method = outcome.method or request.method
+    if isinstance(outcome, HttpError):
+        outcome.response = dataclasses.replace(outcome.response, **shared)
+    return outcome
+
+
+def _without_secrets(url: str, secrets: Mapping[str, str]) -> str:
+    for name, secret in secrets.items():
+        for form in {secret, quote(secret), quote_plus(secret)} - {""}:
+            url = url.replace(form, f"[{name}]")
+    return url

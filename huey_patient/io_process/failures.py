@@ -1,0 +1,103 @@
+"""What aiohttp and the system raise, in our own words.
+
+Mapped by type alone.  The messages of aiohttp hold URLs with their queries, and
+bytes that the server sent; its response errors invent a status.  None of that
+goes further than this file.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+import aiohttp
+
+from ..errors import (
+    Blocked,
+    ConnectFailed,
+    InvalidResponse,
+    RequestError,
+    RequestTimeout,
+    TLSFailed,
+)
+
+__all__ = ["Failure", "failure_of"]
+
+
+class Failure(Exception):
+    """Why one send did not end in an answer; becomes a `RequestError` at the edge."""
+
+    def __init__(
+        self,
+        error: type[RequestError],
+        message: str,
+        *,
+        before_answer: bool = False,
+        left_behind: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.error = error
+        self.message = message
+        #: Whether no response had begun, so that another attempt may help.
+        self.before_answer = before_answer
+        #: Whether the last URL was left, and led nowhere.
+        self.left_behind = left_behind
+
+
+def failure_of(reason: Exception, *, answered: bool) -> Failure:
+    """Return ``reason`` as a `Failure`.
+
+    Args:
+        reason: What aiohttp raised.
+        answered: Whether the head of a response had been read.
+    """
+    if isinstance(reason, aiohttp.ClientConnectorError):
+        return _no_connection(reason)
+    if isinstance(reason, aiohttp.ConnectionTimeoutError):
+        return Failure(RequestTimeout, "connecting took too long", before_answer=True)
+    if isinstance(reason, aiohttp.ClientHttpProxyError):
+        # The one status that is real: the proxy said it.
+        return Failure(ConnectFailed, f"the proxy refused the tunnel (HTTP {reason.status})")
+    if isinstance(reason, aiohttp.ClientResponseError):
+        return Failure(InvalidResponse, "the answer is not HTTP")
+    if isinstance(reason, aiohttp.InvalidURL):
+        return Failure(Blocked, "the host is not a name or address in its usual form")
+    if isinstance(reason, aiohttp.ClientPayloadError):
+        return _broken_body(reason)
+    if isinstance(reason, (aiohttp.ClientConnectionError, OSError)):
+        text = "the connection broke before the " + ("body was complete" if answered else "answer")
+        return Failure(ConnectFailed, text, before_answer=not answered)
+    return Failure(RequestError, f"unexpected {type(reason).__name__}")
+
+
+def _no_connection(reason: aiohttp.ClientConnectorError) -> Failure:
+    cause = reason.os_error
+    if isinstance(reason, aiohttp.ClientConnectorCertificateError):
+        return Failure(TLSFailed, f"the certificate was not accepted ({_why(reason)})")
+    if isinstance(reason, aiohttp.ClientSSLError):
+        return Failure(TLSFailed, f"the TLS handshake failed ({_why(cause)})")
+    if isinstance(reason, aiohttp.ClientConnectorDNSError):
+        return Failure(ConnectFailed, "the host name could not be resolved", before_answer=True)
+    if reason.ssl and isinstance(cause, (ConnectionResetError, ConnectionAbortedError)):
+        # A reset while connecting is "refused"; this one came during the handshake.
+        return Failure(TLSFailed, "the connection broke in the TLS handshake", before_answer=True)
+    whom = "the proxy" if isinstance(reason, aiohttp.ClientProxyConnectionError) else "the server"
+    why = f" ({os.strerror(cause.errno).lower()})" if cause.errno else ""
+    return Failure(ConnectFailed, f"no connection to {whom}{why}", before_answer=True)
+
+
+def _broken_body(reason: aiohttp.ClientPayloadError) -> Failure:
+    if isinstance(reason.__cause__, aiohttp.http_exceptions.TransferEncodingError):
+        return Failure(InvalidResponse, "the body is not chunked as its header says")
+    return Failure(ConnectFailed, "the connection broke before the body was complete")
+
+
+def _why(reason: BaseException) -> str:
+    """OpenSSL's own word for it, which holds nothing but names."""
+    if isinstance(reason, aiohttp.ClientConnectorCertificateError):
+        reason = reason.certificate_error
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return str(reason.verify_message)
+    if isinstance(reason, ssl.SSLError) and reason.reason:
+        return str(reason.reason).lower().replace("_", " ")
+    return "no reason given"

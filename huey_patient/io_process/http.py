@@ -1,0 +1,279 @@
+"""One request, performed: deadline, attempts, redirects, limits, outcome.
+
+    send      the deadline, and the outcome in our own words
+    _follow   hop after hop, until an answer is no redirect to follow
+    _persist  attempt after attempt at one hop, until one is final
+    _once     one send, and its answer read within its limits
+
+It knows nothing of callbacks, stores or seals.  It imports no application code:
+preprocessors are handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from ..errors import Blocked, InvalidResponse, RequestTimeout, ResponseTooLarge
+from ..headers import Headers
+from ..request import Request
+from ..response import Response
+from ..settings import Settings
+from . import addresses, bodies, retries
+from .connections import Resolver, new_session, refused
+from .journey import Journey
+from .failures import Failure, failure_of
+from .outgoing import Outgoing, Preprocessor
+from .proxies import Proxy
+from .redirects import next_hop
+
+__all__ = ["HttpClient"]
+
+_CHUNK_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Headers[str]
+    content: bytes
+    decoded: bool
+
+
+class HttpClient:
+    """Sends requests, any number at once, in one event loop.
+
+    Use it as an asynchronous context manager; what is sent must have been
+    answered or cancelled before it is left.
+    """
+
+    def __init__(
+        self, settings: Settings, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
+        self._settings = settings
+        self._sleep = sleep
+        self._proxy = Proxy.from_url(settings.proxy_url)
+        self._session: aiohttp.ClientSession | None = None
+        self._resolver: Resolver | None = None
+
+    async def __aenter__(self) -> HttpClient:
+        self._resolver = Resolver(self._settings.max_connections)
+        self._session = new_session(self._settings, self._resolver)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        reason: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+        if self._resolver is not None:
+            await self._resolver.close()
+
+    async def send(
+        self,
+        request: Request,
+        *,
+        request_id: str,
+        preprocessors: Iterable[Preprocessor] = (),
+        secret_params: Iterable[tuple[str, str]] = (),
+    ) -> Response:
+        """Perform ``request`` and return its response, whatever the status.
+
+        Cancelling the task closes the connection.
+
+        Args:
+            request: With the values of its secrets in its headers and body.
+            request_id: Goes out as X-Request-Id, and as Idempotency-Key of POST
+                and PATCH, unless the request has its own.
+            preprocessors: Run on each send, as long as it stays at its origin.
+            secret_params: Query parameters that stand in no response or error,
+                and are not sent to where a redirect leads.
+
+        Raises:
+            RequestError: One of its subclasses, which say what happened.
+        """
+        journey = Journey(
+            request,
+            self._settings,
+            request_id=request_id,
+            preprocessors=tuple(preprocessors),
+            secret_params=tuple(secret_params),
+        )
+        failure = None
+        try:
+            async with asyncio.timeout_at(journey.deadline):
+                answer = await self._follow(journey)
+        except Failure as reason:
+            failure = reason
+        except TimeoutError:
+            failure = Failure(RequestTimeout, f"no answer within {journey.timeout:g} s")
+        # Raised outside the clauses above: no context of the error may hold what
+        # aiohttp said, nor the frames it said it in.
+        if failure is not None:
+            raise journey.error(failure)
+        return journey.response(answer.status, answer.headers, answer.content, answer.decoded)
+
+    async def _follow(self, journey: Journey) -> _Answer:
+        while True:
+            answer = await self._persist(journey)
+            hop = next_hop(
+                journey.hop,
+                answer.status,
+                answer.headers.get("location"),
+                visited=journey.visited,
+                limit=journey.max_redirects,
+            )
+            if hop is None:
+                return answer
+            journey.go(hop)
+
+    async def _persist(self, journey: Journey) -> _Answer:
+        while True:
+            outcome = await self._once(journey)
+            wait = _wait(journey, outcome)
+            if wait is None:
+                break
+            await self._sleep(wait)
+            journey.attempts += 1
+        if isinstance(outcome, Failure):
+            raise outcome
+        return outcome
+
+    async def _once(self, journey: Journey) -> _Answer | Failure:
+        """One send.  What stands in the way comes back as a `Failure`, not raised:
+        an exception would keep what it was made of in its context."""
+        refusal = addresses.refusal(journey.hop.url, self._settings)
+        if refusal is not None:
+            return Failure(Blocked, refusal)
+        proxy = Proxy.from_url(journey.request.proxy_url) or self._proxy
+        if proxy is not None and self._settings.block_private_addresses:
+            return Failure(Blocked, "private addresses cannot be blocked behind a proxy")
+        not_allowed: list[str] = []
+        refused.set(not_allowed)
+        answered = False
+        try:
+            response = await self._ask(journey.leaving(), proxy)
+            answered = True
+            try:
+                return await self._read(response)
+            finally:
+                response.close()  # Back in the pool already if its body was complete.
+        except Failure as failure:
+            return failure
+        except (aiohttp.ClientError, OSError, ValueError) as reason:
+            if not_allowed:
+                return Failure(Blocked, "the address is private")
+            return failure_of(reason, answered=answered)
+
+    async def _ask(self, leaving: Outgoing, proxy: Proxy | None) -> aiohttp.ClientResponse:
+        if self._session is None:
+            raise RuntimeError("use HttpClient as an asynchronous context manager")
+        headers = leaving.headers
+        # Credentials belong to whoever reads the request line: the proxy itself
+        # reads it for http, and only the CONNECT before it for https.
+        if proxy is not None and leaving.url.startswith("http:"):
+            headers = headers.copy()
+            headers.update(proxy.headers)
+        return await self._session.request(
+            leaving.method,
+            URL(leaving.url, encoded=True),
+            headers=headers,
+            data=leaving.body,
+            allow_redirects=False,
+            proxy=None if proxy is None else proxy.url,
+            proxy_headers=None if proxy is None else proxy.headers,
+        )
+
+    async def _read(self, response: aiohttp.ClientResponse) -> _Answer:
+        if not 200 <= response.status <= 599:
+            raise Failure(InvalidResponse, f"status {response.status} is no status of an answer")
+        headers = _headers(response.headers)
+        bodiless = response.method == "HEAD" or response.status in (204, 304)
+        content, decoded = b"", True
+        if not bodiless:
+            content, decoded = await self._body(response.content, headers)
+        return _Answer(response.status, headers, content, decoded)
+
+    async def _body(
+        self, stream: aiohttp.StreamReader, headers: Headers[str]
+    ) -> tuple[bytes, bool]:
+        limit = self._settings.max_response_size
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise Failure(
+                ResponseTooLarge,
+                f"a response of {int(length)} bytes exceeds the maximum allowed size ({limit})",
+            )
+        coding = headers.get("content-encoding", "identity")
+        decoder = bodies.decoder_for(coding)
+        if decoder is None:
+            plain = await _collect(_raw(stream, limit), limit)
+            return plain, not plain or coding.strip().lower() in ("identity", "")
+        return await _collect(_decoded(_raw(stream, limit), decoder), limit), True
+
+
+def _wait(journey: Journey, outcome: _Answer | Failure) -> float | None:
+    """Seconds until the next attempt; None when ``outcome`` is the last."""
+    if isinstance(outcome, Failure):
+        return journey.wait(None) if outcome.before_answer else None
+    statuses = journey.request.retry_statuses
+    if not retries.wants_another(outcome.status, outcome.headers, statuses):
+        return None
+    return journey.wait(retries.asked_wait(outcome.headers, now=time.time()))
+
+
+async def _raw(stream: aiohttp.StreamReader, limit: int) -> AsyncIterator[bytes]:
+    seen = 0
+    async for chunk in stream.iter_chunked(_CHUNK_BYTES):
+        seen += len(chunk)
+        if seen > limit:
+            raise _too_large(limit)
+        yield chunk
+
+
+async def _decoded(chunks: AsyncIterator[bytes], decoder: bodies.Decoder) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in chunks:
+            for piece in decoder.feed(chunk):
+                yield piece
+                await asyncio.sleep(0)  # One chunk may hold megabytes: let others run.
+        decoder.finish()
+    except bodies.MalformedBody:
+        raise Failure(InvalidResponse, "the body is not in its Content-Encoding") from None
+
+
+async def _collect(pieces: AsyncIterator[bytes], limit: int) -> bytes:
+    content = bytearray()
+    async for piece in pieces:
+        if len(content) + len(piece) > limit:
+            raise _too_large(limit)
+        content += piece
+    return bytes(content)
+
+
+def _too_large(limit: int) -> Failure:
+    return Failure(ResponseTooLarge, f"the body exceeded the maximum allowed size ({limit} bytes)")
+
+
+def _headers(received: CIMultiDictProxy[str]) -> Headers[str]:
+    return Headers((name, _text(value)) for name, value in received.items())
+
+
+def _text(value: str) -> str:
+    """Return a header value without the surrogates by which aiohttp marks bytes
+    that are not UTF-8; neither JSON nor a database takes those."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return value

@@ -1,0 +1,353 @@
+"""Requests in the SQLite file of a SqliteHuey, or of a CySqliteHuey.
+
+    patient_request   one row a request; `lane` says where it is
+    patient_owner     one row an owner; a reaped one is kept for an hour, to fence it
+    patient_tomb      who was answered within the last hour, and at which epoch
+    patient_counter   how many requests are in which lane, kept by triggers
+    task              Huey's own queue, where a settlement puts its message
+
+Several Hueys may share one file, so every row names its queue.  SQLite has one
+writer at a time, and every change here is one ``BEGIN IMMEDIATE`` transaction:
+all calls happen one after the other, and a killed process leaves either all of
+a call or nothing.  `sqlite_link` has the connections.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from .base import (
+    TOMBSTONE_SECONDS,
+    Beat,
+    Counts,
+    Fenced,
+    Held,
+    Lane,
+    Lease,
+    OwnerSeen,
+    SettleAnswer,
+    Settlement,
+    Store,
+    SubmitAnswer,
+)
+from .sqlite_link import Link
+
+__all__ = ["SqliteStore"]
+
+# A trigger counts, because then no statement can forget to, and counting the
+# rows of a long backlog would take longer the longer it is.
+#
+# `place` grows for life (autoincrement never hands out a number twice), and
+# finding the next one does not search the table.
+SCHEMA = """
+create table if not exists patient_owner (
+    queue text not null,
+    id text not null,
+    beat integer not null default 1,
+    info blob not null,
+    reaped_at real,
+    primary key (queue, id)
+) without rowid;
+
+create table if not exists patient_request (
+    place integer primary key autoincrement,
+    queue text not null,
+    id text not null,
+    sealed blob not null,
+    epoch integer not null default 0,
+    strikes integer not null default 0,
+    due real,
+    owner text,
+    lane text not null generated always as (case
+        when owner is not null then 'held'
+        when due is not null then 'later'
+        when strikes > 0 then 'suspect'
+        else 'fresh' end) virtual,
+    unique (queue, id),
+    foreign key (queue, owner) references patient_owner (queue, id)
+);
+create index if not exists patient_place on patient_request (queue, lane, place);
+create index if not exists patient_due on patient_request (queue, due) where due is not null;
+create index if not exists patient_held
+    on patient_request (queue, owner) where owner is not null;
+
+create table if not exists patient_tomb (
+    queue text not null,
+    id text not null,
+    epoch integer not null,
+    at real not null,
+    primary key (queue, id)
+) without rowid;
+create index if not exists patient_tomb_at on patient_tomb (at);
+
+create table if not exists patient_counter (
+    queue text not null,
+    lane text not null,
+    n integer not null default 0,
+    primary key (queue, lane)
+) without rowid;
+
+create trigger if not exists patient_came after insert on patient_request begin
+    insert into patient_counter (queue, lane, n) values (new.queue, new.lane, 1)
+    on conflict do update set n = n + 1;
+end;
+create trigger if not exists patient_moved
+after update of owner, strikes, due on patient_request when old.lane <> new.lane begin
+    update patient_counter set n = n - 1 where queue = old.queue and lane = old.lane;
+    insert into patient_counter (queue, lane, n) values (new.queue, new.lane, 1)
+    on conflict do update set n = n + 1;
+end;
+create trigger if not exists patient_went after delete on patient_request begin
+    update patient_counter set n = n - 1 where queue = old.queue and lane = old.lane;
+end;
+"""
+
+#: Rows that one call moves or forgets beside its own work, at most.
+HOUSEKEEPING = 500
+
+
+class SqliteStore(Store):
+    """The store of a `SqliteStorage`; ``due`` and tombstones go by this machine's clock."""
+
+    def __init__(self, storage: Any, *, clock: Callable[[], float] = time.time) -> None:
+        self._queue: str = storage.name
+        self._clock = clock
+        self._link = Link(storage, SCHEMA)
+
+    def submit(self, id: str, sealed: bytes, *, due: float | None = None) -> SubmitAnswer:
+        now = self._clock()
+        with self._link.write() as db:
+            if self._tomb(db, id) is not None:
+                return "done"
+            inserted = db.execute(
+                "insert into patient_request (queue, id, sealed, due) values (?, ?, ?, ?)"
+                " on conflict do nothing",
+                (self._queue, id, sealed, due if due is not None and due > now else None),
+            )
+            self._link.ring()
+            return "new" if inserted.rowcount else "duplicate"
+
+    def register(self, owner: str, info: bytes) -> None:
+        with self._link.write() as db:
+            db.execute(
+                "delete from patient_owner where queue = ? and reaped_at < ?",
+                (self._queue, self._clock() - TOMBSTONE_SECONDS),
+            )
+            registered = db.execute(
+                "insert into patient_owner (queue, id, info) values (?, ?, ?)"
+                " on conflict do update set info = excluded.info where reaped_at is null",
+                (self._queue, owner, info),
+            )
+            if not registered.rowcount:
+                raise Fenced(owner)
+
+    def beat(self, owner: str, info: bytes) -> Beat:
+        with self._link.write() as db:
+            beaten = db.execute(
+                "update patient_owner set beat = beat + 1, info = ?"
+                " where queue = ? and id = ? and reaped_at is null",
+                (info, self._queue, owner),
+            )
+            if not beaten.rowcount:
+                raise Fenced(owner)
+            [held] = db.execute(
+                "select count(*) from patient_request where queue = ? and owner = ?",
+                (self._queue, owner),
+            ).fetchone()
+            return Beat(held=held)
+
+    def claim(self, owner: str, lane: Lane, limit: int) -> list[Lease]:
+        with self._link.write() as db:
+            self._link.look()
+            if not self._lives(db, owner):
+                raise Fenced(owner)
+            self._bring_due(db)
+            rows = db.execute(
+                "select place, id, epoch + 1, strikes, sealed from patient_request"
+                " where queue = ? and lane = ? order by place limit ?",
+                (self._queue, lane, max(limit, 0)),
+            ).fetchall()
+            db.executemany(
+                "update patient_request set owner = ?, epoch = epoch + 1 where place = ?",
+                [(owner, place) for place, *_ in rows],
+            )
+            return [
+                Lease(id=id, epoch=epoch, strikes=strikes, sealed=sealed)
+                for _, id, epoch, strikes, sealed in rows
+            ]
+
+    def settle(self, owner: str, settlements: Sequence[Settlement]) -> list[SettleAnswer]:
+        with self._link.write() as db:
+            answers = [self._settle(db, one) for one in settlements]
+            self._forget_old(db)
+            return answers
+
+    def _settle(self, db: sqlite3.Connection, one: Settlement) -> SettleAnswer:
+        removed = db.execute(
+            "delete from patient_request where queue = ? and id = ? and epoch = ?",
+            (self._queue, one.id, one.epoch),
+        )
+        if removed.rowcount:
+            self._bury(db, one.id, one.epoch)
+            self._enqueue(db, one.message, one.priority)
+            return "ok"
+        if self._exists(db, one.id):
+            return "stale"
+        return "again" if self._tomb(db, one.id) == one.epoch else "gone"
+
+    def release(self, owner: str, leases: Sequence[tuple[str, int]], *, strike: bool) -> int:
+        with self._link.write() as db:
+            self._link.ring()
+            return sum(
+                db.execute(
+                    "update patient_request set owner = null, strikes = strikes + ?"
+                    " where queue = ? and id = ? and epoch = ? and owner = ?",
+                    (int(strike), self._queue, id, epoch, owner),
+                ).rowcount
+                for id, epoch in leases
+            )
+
+    def reap(self, owner: str, beat_seen: int) -> bool:
+        with self._link.write() as db:
+            fenced = db.execute(
+                "update patient_owner set reaped_at = ?"
+                " where queue = ? and id = ? and beat = ? and reaped_at is null",
+                (self._clock(), self._queue, owner, beat_seen),
+            )
+            if not fenced.rowcount:
+                return False
+            db.execute(
+                "update patient_request set owner = null, strikes = strikes + 1"
+                " where queue = ? and owner = ?",
+                (self._queue, owner),
+            )
+            self._link.ring()
+            return True
+
+    def cancel(self, id: str, message: bytes, priority: float | None = None) -> bool:
+        with self._link.write() as db:
+            removed = db.execute(
+                "delete from patient_request where queue = ? and id = ?", (self._queue, id)
+            )
+            if not removed.rowcount:
+                return False
+            # No claim has this epoch, so every later settlement is "gone".
+            self._bury(db, id, -1)
+            self._enqueue(db, message, priority)
+            return True
+
+    def read(self, id: str) -> bytes | None:
+        with self._link.read() as db:
+            row = db.execute(
+                "select sealed from patient_request where queue = ? and id = ?", (self._queue, id)
+            ).fetchone()
+            return None if row is None else cast(bytes, row[0])
+
+    def counts(self) -> Counts:
+        with self._link.read() as db:
+            # One statement, so that all numbers are of one moment.  What is due
+            # but was not brought yet is looked at for a few rows only; of more,
+            # the rest counts as "later" until somebody claims.
+            rows = db.execute(
+                "select lane, n from patient_counter where queue = :queue union all"
+                " select 'due', count(*) from (select 1 from patient_request"
+                " where queue = :queue and due <= :now limit :most)",
+                {"queue": self._queue, "now": self._clock(), "most": HOUSEKEEPING},
+            ).fetchall()
+        n = dict(rows)
+        return Counts(
+            fresh=n.get("fresh", 0) + n["due"],
+            suspect=n.get("suspect", 0),
+            later=n.get("later", 0) - n["due"],
+            held=n.get("held", 0),
+        )
+
+    def owners(self) -> list[OwnerSeen]:
+        with self._link.read() as db:
+            rows = db.execute(
+                "select id, beat, (select count(*) from patient_request r"
+                " where r.queue = o.queue and r.owner = o.id), info"
+                " from patient_owner o where queue = ? and reaped_at is null",
+                (self._queue,),
+            ).fetchall()
+        return [OwnerSeen(id=id, beat=beat, held=held, info=info) for id, beat, held, info in rows]
+
+    def held(self, owner: str | None = None) -> list[Held]:
+        query = (
+            "select id, owner, epoch, strikes from patient_request"
+            " where queue = ? and owner is not null"
+        )
+        with self._link.read() as db:
+            if owner is None:
+                rows = db.execute(query, (self._queue,)).fetchall()
+            else:
+                rows = db.execute(query + " and owner = ?", (self._queue, owner)).fetchall()
+        return [
+            Held(id=id, owner=who, epoch=epoch, strikes=strikes) for id, who, epoch, strikes in rows
+        ]
+
+    def wait(self, timeout: float) -> bool:
+        return self._link.wait(timeout, self._anything)
+
+    def close(self) -> None:
+        self._link.close()
+
+    def _anything(self, db: sqlite3.Connection) -> bool:
+        """Say whether a claim would find something, without the write lock."""
+        [found] = db.execute(
+            "select exists (select 1 from patient_request where queue = :queue"
+            " and lane = 'fresh') or exists (select 1 from patient_request"
+            " where queue = :queue and lane = 'suspect') or exists (select 1"
+            " from patient_request where queue = :queue and due <= :now)",
+            {"queue": self._queue, "now": self._clock()},
+        ).fetchone()
+        return bool(found)
+
+    def _lives(self, db: sqlite3.Connection, owner: str) -> bool:
+        found = db.execute(
+            "select 1 from patient_owner where queue = ? and id = ? and reaped_at is null",
+            (self._queue, owner),
+        )
+        return found.fetchone() is not None
+
+    def _exists(self, db: sqlite3.Connection, id: str) -> bool:
+        found = db.execute(
+            "select 1 from patient_request where queue = ? and id = ?", (self._queue, id)
+        )
+        return found.fetchone() is not None
+
+    def _bring_due(self, db: sqlite3.Connection) -> None:
+        db.execute(
+            "update patient_request set due = null where place in ("
+            "select place from patient_request where queue = ? and due <= ? order by due limit ?)",
+            (self._queue, self._clock(), HOUSEKEEPING),
+        )
+
+    def _tomb(self, db: sqlite3.Connection, id: str) -> int | None:
+        row = db.execute(
+            "select epoch from patient_tomb where queue = ? and id = ? and at > ?",
+            (self._queue, id, self._clock() - TOMBSTONE_SECONDS),
+        ).fetchone()
+        return None if row is None else cast(int, row[0])
+
+    def _bury(self, db: sqlite3.Connection, id: str, epoch: int) -> None:
+        db.execute(
+            "insert or replace into patient_tomb (queue, id, epoch, at) values (?, ?, ?, ?)",
+            (self._queue, id, epoch, self._clock()),
+        )
+
+    def _forget_old(self, db: sqlite3.Connection) -> None:
+        db.execute(
+            "delete from patient_tomb where (queue, id) in ("
+            "select queue, id from patient_tomb where at <= ? limit ?)",
+            (self._clock() - TOMBSTONE_SECONDS, HOUSEKEEPING),
+        )
+
+    def _enqueue(self, db: sqlite3.Connection, message: bytes, priority: float | None) -> None:
+        db.execute(
+            "insert into task (queue, data, priority) values (?, ?, ?)",
+            (self._queue, message, priority or 0),
+        )
