@@ -20,37 +20,45 @@ Words: a *request* is sealed into an *envelope* and submitted to the store; the
 and is given to the *callback*.
 """  # noqa: E501  (the picture is one picture)
 
-from .client import BoundClient, Patient
-from .errors import (
-    Abandoned,
-    Blocked,
-    Canceled,
-    ClientError,
-    ConfigurationError,
-    ConnectFailed,
-    EnvelopeError,
-    Expired,
-    HttpError,
-    InvalidResponse,
-    PatientError,
-    PreprocessorFailed,
-    RedirectLoop,
-    RequestError,
-    RequestTimeout,
-    ResponseTooLarge,
-    SecretNotFound,
-    ServerError,
-    StoreUnavailable,
-    TLSFailed,
-    TooManyRedirects,
-    UnknownCallback,
-)
-from .headers import Headers
-from .request import LLM_STATUSES, Request, SecretReference, secret
-from .response import CallbackArgs, Response
-from .settings import Settings
-from .template import RequestTemplate
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .version import __version__
+
+# Names are imported when they are first used.  The I/O process imports modules
+# of this package too, and must have neither Huey nor what Huey imports (gevent,
+# database drivers): 20 MB less in it, and none of their side effects.
+if TYPE_CHECKING:
+    from .client import BoundClient, Patient
+    from .errors import (
+        Abandoned,
+        Blocked,
+        Canceled,
+        ClientError,
+        ConfigurationError,
+        ConnectFailed,
+        EnvelopeError,
+        Expired,
+        HttpError,
+        InvalidResponse,
+        PatientError,
+        PreprocessorFailed,
+        RedirectLoop,
+        RequestError,
+        RequestTimeout,
+        ResponseTooLarge,
+        SecretNotFound,
+        ServerError,
+        StoreUnavailable,
+        TLSFailed,
+        TooManyRedirects,
+        UnknownCallback,
+    )
+    from .headers import Headers
+    from .request import LLM_STATUSES, Request, SecretReference, secret
+    from .response import CallbackArgs, Response
+    from .settings import Settings
+    from .template import RequestTemplate
 
 __all__ = [  # noqa: RUF022  (grouped, not sorted)
     # Asking
@@ -92,3 +100,31 @@ __all__ = [  # noqa: RUF022  (grouped, not sorted)
     "UnknownCallback",
     "__version__",
 ]
+
+_NAMES = {
+    "client": "BoundClient Patient",
+    "errors": """
+        Abandoned Blocked Canceled ClientError ConfigurationError ConnectFailed EnvelopeError
+        Expired HttpError InvalidResponse PatientError PreprocessorFailed RedirectLoop
+        RequestError RequestTimeout ResponseTooLarge SecretNotFound ServerError StoreUnavailable
+        TLSFailed TooManyRedirects UnknownCallback
+    """,
+    "headers": "Headers",
+    "request": "LLM_STATUSES Request SecretReference secret",
+    "response": "CallbackArgs Response",
+    "settings": "Settings",
+    "template": "RequestTemplate",
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -48,6 +48,7 @@ class PatientWorker(Worker):  # type: ignore[misc]
     """
 
     wake: Bell
+    delay: float
 
     def sleep(self) -> None:
         """Sleep until the next poll, or until there is something to do."""

@@ -28,7 +28,7 @@ from typing import Any
 from ..pipe import Frame, FrameError, Kind, Pipe, encode, fields, frame_limit
 from ..settings import Settings
 
-__all__ = ["ChildConfig", "IoProcess", "Outcome"]
+__all__ = ["ChildConfig", "IoProcess", "Outcome", "descriptors_for"]
 
 log = logging.getLogger("huey.patient")
 
@@ -64,6 +64,12 @@ class Outcome:
     epoch: int
     reason: str
     sealed: bytes = field(repr=False)
+
+
+def descriptors_for(connections: int) -> int:
+    """Descriptors that an I/O process needs: a socket for each connection, as many
+    kept alive or on their way, and what Python itself has open."""
+    return 2 * connections + 256
 
 
 class IoProcess:
@@ -216,7 +222,9 @@ class IoProcess:
         if not self._process.is_alive():
             return f"died (exit code {self._process.exitcode})"
         if self._pipe.ended:
-            return "closed its pipe"
+            # Its end of the pipe closes a moment before its exit code is known.
+            self._process.join(0.2)
+            return f"closed its pipe (exit code {self._process.exitcode})"
         if self._pipe.half_since is not None and now - self._pipe.half_since > HALF_FRAME_SECONDS:
             return "broke off inside a frame"
         if not self.ready and now - self._started_at > READY_SECONDS:

@@ -23,7 +23,7 @@ from typing import Any
 from ..envelope import Keyring
 from ..pipe import Frame, FrameError, Kind, Pipe, encode, fields, frame_limit
 from .exchange import Exchange
-from .handle import ChildConfig
+from .handle import ChildConfig, descriptors_for
 from .http import HttpClient
 
 __all__ = ["main"]
@@ -37,6 +37,7 @@ WATCH_SECONDS = 1.0
 def main(config: ChildConfig, connection: Connection) -> None:
     """Run until the pipe ends; called in the forked child."""
     _leave_the_family()
+    _allow_sockets(config.settings.max_connections)
     pipe = Pipe(connection, max_body_bytes=frame_limit(config.settings.max_response_size))
     logging.getLogger("huey").handlers[:] = [_PipeHandler(pipe)]
     logging.getLogger("huey").propagate = False
@@ -50,6 +51,15 @@ def _leave_the_family() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _allow_sockets(connections: int) -> None:
+    """Raise the soft limit of descriptors to what ``connections`` need, if it may be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = descriptors_for(connections)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -28,7 +28,7 @@ from .base import (
     Store,
     SubmitAnswer,
 )
-from .forks import tell_after_fork
+from .sharing import tell_after_fork
 
 __all__ = ["MemoryStore"]
 

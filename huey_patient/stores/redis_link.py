@@ -7,8 +7,6 @@ not wait for one of them to end its blocking read.
 from __future__ import annotations
 
 import hashlib
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -17,7 +15,7 @@ from typing import Any
 import redis
 
 from ..errors import StoreUnavailable
-from .forks import keep_untouched, tell_after_fork
+from .sharing import keep_untouched, kind_of_thread, tell_after_fork
 
 __all__ = ["Link", "Script"]
 
@@ -143,16 +141,13 @@ class Link:
                     return stroke is not None
 
     def _of_this_thread(self) -> _Clients:
-        # Threads share one pool.  Under gevent's monkey-patching a socket, and
-        # a lock, belongs to the native thread whose hub made it: the courier's
-        # native thread and the greenlets of the main thread each have a pool,
-        # and neither ever waits for a lock of the other.
-        kind = threading.get_native_id() if _patched_by_gevent() else 0
+        kind = kind_of_thread()
         clients = self._clients.get(kind)
         if clients is None:
             made = _Clients(
                 self._storage, most=self.most_connections, longest_block=self.longest_block
             )
+            # Another thread may have been faster; then ours, still unused, is dropped.
             clients = self._clients.setdefault(kind, made)
         return clients
 
@@ -162,11 +157,6 @@ class Link:
             yield
         except (redis.RedisError, OSError) as error:
             raise StoreUnavailable(f"Redis: {error}; {_advice(error)}") from error
-
-
-def _patched_by_gevent() -> bool:
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def _advice(error: Exception) -> str:

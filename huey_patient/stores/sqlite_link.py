@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import ConfigurationError, StoreUnavailable
-from .forks import keep_untouched, tell_after_fork
+from .sharing import keep_untouched, tell_after_fork
 
 __all__ = ["Link"]
 

@@ -1,0 +1,241 @@
+"""Connections to one PostgreSQL database: a few, shared; errors explained.
+
+Connections of our own, because Huey's one is behind a lock that its workers
+hold while they poll.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from ..errors import StoreUnavailable
+from .sharing import keep_untouched, kind_of_thread, tell_after_fork
+
+__all__ = ["Link"]
+
+T = TypeVar("T")
+
+# The server ends what a paused process left open, so that its locks do not
+# hold up everybody else.  ``local``: nothing stays behind in the session.
+_BEGIN = """
+begin isolation level read committed;
+set local idle_in_transaction_session_timeout = '10s';
+set local lock_timeout = '10s'
+"""
+
+
+class _Pool:
+    """What threads of one kind share."""
+
+    def __init__(self, connect: Callable[[], Any], most: int) -> None:
+        self._connect = connect
+        self._places = threading.Semaphore(most)
+        self._idle: deque[Any] = deque()
+        #: Those that listen; a connection stays subscribed between two waits,
+        #: so it misses nothing.
+        self.listening: deque[Any] = deque()
+
+    @contextmanager
+    def connection(self) -> Iterator[Any]:
+        """Lend a connection; a broken one is closed and not lent again."""
+        with self._places:
+            db = _pop(self._idle) or self._connect()
+            try:
+                yield db
+            except BaseException:
+                # Whatever state it is in, nobody shall inherit it.
+                db.close()
+                raise
+            self._idle.append(db)
+
+    def close(self) -> None:
+        for idle in (self._idle, self.listening):
+            while (db := _pop(idle)) is not None:
+                db.close()
+
+
+def _pop(idle: deque[Any]) -> Any:
+    try:
+        return idle.pop()
+    except IndexError:
+        return None
+
+
+class Link:
+    """This process's connections to the database of one `PostgresStorage`."""
+
+    #: Connections for statements; those who find all in use wait for one.
+    most_connections = 8
+    #: How often a statement is tried that another one got in the way of.
+    tries = 5
+
+    def __init__(self, storage: Any, schema: str, last_table: str) -> None:
+        self._storage = storage
+        self._schema = schema
+        self._last_table = last_table
+        self._schema_is_there = False
+        self._pools: dict[int, _Pool] = {}
+        tell_after_fork(self)
+
+    def forget_parent(self) -> None:
+        keep_untouched(self._pools)
+        self._pools = {}
+
+    def close(self) -> None:
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def ask(self, statement: str, params: dict[str, Any]) -> list[Any]:
+        """Run one statement, a transaction of its own, and return its rows."""
+        return self._tried(lambda cursor: cursor.execute(statement, params).fetchall())
+
+    def ask_in_turn(self, statements: Sequence[str], params: dict[str, Any]) -> bool:
+        """Run statements as one transaction, until one returns no row.
+
+        Returns:
+            Whether all returned some; else nothing was changed.
+        """
+
+        def run(cursor: Any) -> bool:
+            cursor.execute(_BEGIN)
+            all_did = all(cursor.execute(one, params).fetchall() for one in statements)
+            cursor.execute("commit" if all_did else "rollback")
+            return all_did
+
+        return self._tried(run)
+
+    def _tried(self, work: Callable[[Any], T]) -> T:
+        """Do ``work``, again where the first try met a stale connection or a rival.
+
+        That is safe for each call of a store, even if the first try was
+        committed and only the reply was lost.
+        """
+        broken = False
+        with self._explained():
+            for left in reversed(range(self.tries)):
+                try:
+                    with self._pool().connection() as db:
+                        return work(db.cursor(row_factory=tuple_row))
+                except (
+                    psycopg.errors.SerializationFailure,
+                    psycopg.errors.DeadlockDetected,
+                ):
+                    if not left:
+                        raise
+                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                    # Most often it was idle while the server restarted.
+                    if broken or not _connection_is_lost(error):
+                        raise
+                    broken = True
+        raise AssertionError("the last try returns or raises")
+
+    def wait(
+        self,
+        timeout: float,
+        *,
+        bell: str,
+        look_interval: float,
+        anything: Callable[[], bool],
+    ) -> bool:
+        """Block until ``bell`` was notified or ``anything`` is true.
+
+        Where no notification arrives (PgBouncer), ``anything`` is looked at
+        every ``look_interval`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        with self._explained():
+            pool = self._pool()
+            db = _pop(pool.listening)
+            if db is None:
+                db = self._open()
+                db.execute(f'listen "{bell.replace(chr(34), chr(34) * 2)}"')
+            try:
+                heard = False
+                while not heard:
+                    left = deadline - time.monotonic()
+                    pause = min(max(left, 0.0), look_interval)
+                    heard = any(True for _ in db.notifies(timeout=pause, stop_after=1))
+                    heard = heard or anything()
+                    if left <= 0:
+                        break
+            except BaseException:
+                db.close()
+                raise
+            pool.listening.append(db)
+            return heard
+
+    def _pool(self) -> _Pool:
+        kind = kind_of_thread()
+        pool = self._pools.get(kind)
+        if pool is None:
+            # Another thread may have been faster; then ours, still empty, is dropped.
+            pool = self._pools.setdefault(kind, _Pool(self._open, self.most_connections))
+        return pool
+
+    def _open(self) -> Any:
+        db = self._storage._connect()
+        # Statements prepared on one server process would be missing on another.
+        db.prepare_threshold = None
+        try:
+            if not self._schema_is_there:
+                self._create_tables(db)
+                self._schema_is_there = True
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _create_tables(self, db: Any) -> None:
+        cursor = db.cursor(row_factory=tuple_row)
+        [found] = cursor.execute("select to_regclass(%s)", (self._last_table,)).fetchone()
+        if found is None:
+            # "if not exists" is no protection from somebody who creates the
+            # same at this moment; the lock is.  It ends with the transaction.
+            cursor.execute(
+                "begin; select pg_advisory_xact_lock(hashtext('huey_patient'));"
+                f"{self._schema}; commit"
+            )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise StoreUnavailable(f"PostgreSQL: {error}; {_advice(error)}") from error
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable) as error:
+            raise StoreUnavailable(f"PostgreSQL: {error}; {_advice(error)}") from error
+
+
+def _connection_is_lost(error: psycopg.Error) -> bool:
+    # Without an SQLSTATE it is the client that noticed; 57P01 to 57P05 and
+    # class 08 are the server's last words.
+    return error.sqlstate is None or error.sqlstate[:2] in ("08", "57")
+
+
+def _advice(error: psycopg.Error) -> str:
+    return _ADVICE.get(error.sqlstate or "", "calling again is safe")
+
+
+_ADVICE = {
+    "25006": "this server is a replica; connect to the primary, then call again",
+    "40001": "too many others changed the same rows; calling again is safe",
+    "40P01": "too many others changed the same rows; calling again is safe",
+    "42501": "the user needs to create tables once, then to read and write them",
+    "42P01": "the tables are missing; create Huey's (create_tables=True), or restart",
+    "53100": "the server's disk is full; free some space there, then call again",
+    "53300": "the server has no connection left; raise max_connections, or use PgBouncer",
+    "55P03": "another session holds a lock for too long; look at pg_stat_activity",
+    "57P03": "the server is starting or stopping; call again in a moment",
+}
