@@ -29,7 +29,6 @@ from .errors import (
     Canceled,
     EnvelopeError,
     RequestError,
-    StoreUnavailable,
     UnknownCallback,
 )
 from .label import Label
@@ -80,7 +79,10 @@ class Callbacks:
         self._returning = self._builtin("ReturnResponse", self._return_response)
         self._undelivered = self._builtin(
             # Ten minutes in all: as long as a deployment of new code may take.
-            "UndeliveredOutcome", self._deliver_late, retries=10, retry_delay=60
+            "UndeliveredOutcome",
+            self._deliver_late,
+            retries=10,
+            retry_delay=60,
         )
         huey.pre_execute(MARK)(self._before_plain_task)
 

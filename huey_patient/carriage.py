@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
-from huey import Huey, signals
+from huey import Huey
 
 from .callbacks import Callbacks
 from .consumer import PatientConsumer
@@ -38,7 +38,9 @@ class Carriage:
         settings: Settings,
         keyring: Keyring,
         callbacks: Callbacks,
+        *,
         secrets: Mapping[str, str | Callable[[], Any]],
+        preprocessors: Mapping[str, str],
         store: Callable[[], Store],
     ) -> None:
         self._huey = huey
@@ -46,6 +48,7 @@ class Carriage:
         self._keyring = keyring
         self._callbacks = callbacks
         self._secrets = secrets
+        self._preprocessors = preprocessors
         self._store = store
         self._consumer: PatientConsumer | None = None
 
@@ -92,6 +95,7 @@ class Carriage:
             queue=self._huey.name,
             settings=self._keyring.for_child(self._settings),
             parent_pid=os.getpid(),
+            preprocessors=dict(self._preprocessors),
         )
         fresh = IoProcess(config, name="I/O process")
         fresh.start()

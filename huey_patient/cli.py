@@ -18,6 +18,7 @@ from huey.consumer_options import ConsumerConfig, OptionParserHandler
 
 from .client import Patient
 from .errors import ConfigurationError
+from .keys import generate_key
 from .settings import Settings
 from .version import __version__
 
@@ -25,9 +26,13 @@ __all__ = ["main"]
 
 USAGE = """\
 usage: huey_patient consumer [options] path.to.huey_instance
+       huey_patient key
        huey_patient --version
 
-Options are those of huey_consumer, and
+consumer   run Huey's consumer
+key        print a new encryption key
+
+Options of consumer are those of huey_consumer, and
   --plugin PATH   dotted path of a Patient, or of a function that is given the
                   Huey instance; "huey_patient" attaches a Patient configured
                   from HUEY_PATIENT_* environment variables
@@ -42,6 +47,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if arguments[:1] in (["-h"], ["--help"]):
         print(USAGE, end="")
+        return 0
+    if arguments == ["key"]:
+        print(generate_key())
         return 0
     if arguments[:1] != ["consumer"]:
         print(USAGE, end="", file=sys.stderr)

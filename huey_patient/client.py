@@ -5,6 +5,7 @@ Every mistake that a caller can make is refused here, before anything is stored.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import uuid
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from huey import Huey
 from huey.api import Result
 from huey.storage import MemoryStorage
 
-from . import travel
+from . import dotted, travel
 from .callbacks import Callbacks, Hooks
 from .carriage import Carriage
 from .envelope import Keyring
@@ -66,15 +67,22 @@ class Patient(Verbs[Result]):
         self._keyring = Keyring.from_settings(self.settings)
         self._hooks = Hooks()
         self._secrets: dict[str, str | Callable[[], Any]] = {}
+        self._preprocessors: dict[str, str] = {}
         self._stores: dict[int, tuple[Any, Store]] = {}
         self._private: MemoryStorage | None = None
-        self.store  # refuses a storage that cannot hold requests
+        store_for(huey.storage)  # refuses one that cannot hold requests
         self._callbacks = Callbacks(
             huey, self._keyring, self._hooks, max_body_bytes=self.settings.max_response_size
         )
         travel.register(huey.name, self._callbacks)
         self._carriage = Carriage(
-            huey, self.settings, self._keyring, self._callbacks, self._secrets, lambda: self.store
+            huey,
+            self.settings,
+            self._keyring,
+            self._callbacks,
+            secrets=self._secrets,
+            preprocessors=self._preprocessors,
+            store=lambda: self.store,
         )
         huey.create_consumer = self._carriage.create_consumer
         huey.patient = self
@@ -124,8 +132,9 @@ class Patient(Verbs[Result]):
             raise TypeError(f"execute takes a Request, got {type(request).__name__}")
         if unknown := options.keys() - _SUBMIT_OPTIONS:
             raise TypeError(f"unknown option {sorted(unknown)[0]!r}")
-        if request.preprocessors:
-            raise ConfigurationError(f"no preprocessor {request.preprocessors[0]!r} is registered")
+        for name in request.preprocessors:
+            if name not in self._preprocessors:
+                raise ConfigurationError(f"no preprocessor {name!r} is registered")
         callback = self._callbacks.name_of(options.get("callback"))
         given = options.get("id")
         id = str(uuid.uuid4()) if given is None else checked_id(given)
@@ -198,6 +207,7 @@ class Patient(Verbs[Result]):
                 self._keyring,
                 message=self._callbacks.message,
                 secrets=self._carriage.secrets,
+                preprocessors=self._preprocessors,
             )
 
     @property
@@ -266,6 +276,31 @@ class Patient(Verbs[Result]):
             raise ValueError(f"secret {name!r} needs a value or a function that returns it")
         self._secrets[name] = value
 
+    def register_preprocessor(self, name: str, function: str | Callable[..., Any]) -> None:
+        """Let requests name a function that changes them just before they are sent.
+
+        It is called in the I/O process with the outgoing request: it may read
+        ``method``, ``url`` and ``body``, set ``headers`` and ``add_param``; a
+        signature is what it is for.  It runs on the loop, once for each send,
+        so it must be quick; it does not follow a redirect to another origin.
+
+        Args:
+            function: ``"pkg.module:function"``, or that function itself.
+
+        Raises:
+            ConfigurationError: It cannot be imported by that name, or does not
+                take one argument.
+        """
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError("a preprocessor needs a name")
+        path = dotted.name_of(f"preprocessor {name!r}", function)
+        found = dotted.imported(f"preprocessor {name!r}", path)
+        try:
+            inspect.signature(found).bind(None)
+        except TypeError:
+            raise ConfigurationError(f"preprocessor {name!r} must take one argument") from None
+        self._preprocessors[name] = path
+
     # Looking and steering
 
     def cancel(self, id: str) -> bool:
@@ -322,9 +357,7 @@ class Patient(Verbs[Result]):
 class BoundClient(Verbs[Result]):
     """A `RequestTemplate` with a `Patient` behind it; made by `Patient.client`."""
 
-    def __init__(
-        self, patient: Patient, template: RequestTemplate, shared: dict[str, Any]
-    ) -> None:
+    def __init__(self, patient: Patient, template: RequestTemplate, shared: dict[str, Any]) -> None:
         self._patient = patient
         self._template = template
         self._shared = shared

@@ -165,4 +165,5 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             "workers": self.workers,
             "worker_type": self.worker_type,
             "in_flight": self.courier.in_flight if self.courier is not None else 0,
+            "io": self.courier.io if self.courier is not None else {},
         }

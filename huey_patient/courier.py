@@ -19,6 +19,7 @@ import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from .errors import StoreUnavailable
 from .lines import Flight, Io, Line
@@ -111,6 +112,11 @@ class Courier:
         """How many requests it holds."""
         return sum(len(line) for line in self._lines)
 
+    @property
+    def io(self) -> dict[str, Any]:
+        """What the I/O process last said of itself."""
+        return self._fresh.io.counters
+
     def start(self) -> None:
         """Begin to carry."""
         self._thread.start()
@@ -175,7 +181,9 @@ class Courier:
             lost = line.crash()
             self._returns += [_Return(flight, strike=True) for flight in lost]
             if lost:
-                log.warning("%d requests were in the I/O process and will be sent again.", len(lost))
+                log.warning(
+                    "%d requests were in the I/O process and will be sent again.", len(lost)
+                )
 
     def _launch(self, line: Line) -> None:
         for flight in line.launchable():
@@ -245,7 +253,9 @@ class Courier:
     def _give_back(self) -> None:
         while self._returns:
             owner, strike = self._returns[0].flight.owner, self._returns[0].strike
-            batch = [one for one in self._returns if (one.flight.owner, one.strike) == (owner, strike)]
+            batch = [
+                one for one in self._returns if (one.flight.owner, one.strike) == (owner, strike)
+            ]
             self._store.release(owner, [one.flight.key for one in batch], strike=strike)
             self._returns = [one for one in self._returns if one not in batch]
             self._suspects.hungry = self._suspects.hungry or strike
@@ -260,8 +270,12 @@ class Courier:
                 del self._answered[flight.lease.id]
                 line.drop(flight)
                 if answer in ("stale", "gone"):
-                    log.info("The outcome of request %s came too late (%s).", flight.lease.id, answer)
-            done = [f.lease.id for (_, f), answer in zip(batch, answers, strict=True) if answer == "ok"]
+                    log.info(
+                        "The outcome of request %s came too late (%s).", flight.lease.id, answer
+                    )
+            done = [
+                f.lease.id for (_, f), answer in zip(batch, answers, strict=True) if answer == "ok"
+            ]
             self._ports.settled(done)
 
     def _settlement(self, flight: Flight) -> Settlement:

@@ -224,7 +224,7 @@ class Keyring:
             raise envelope.error("the envelope was sealed with a key that is not configured here")
         try:
             return box.decrypt(envelope.text)
-        except (CryptoError, ValueError):
+        except CryptoError:
             raise envelope.error("the envelope is damaged or forged") from None
 
     def _opened_by_function(self, envelope: _Envelope) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import orjson
@@ -19,8 +19,9 @@ from huey.storage import MemoryStorage
 from .envelope import Keyring
 from .io_process.exchange import Exchange
 from .io_process.http import HttpClient
+from .io_process.preprocessors import Preprocessors
 from .settings import Settings
-from .stores.base import Settlement, Store
+from .stores.base import Lease, Settlement, Store
 from .wire import Reason
 
 __all__ = ["perform_all"]
@@ -37,6 +38,7 @@ def perform_all(
     *,
     message: Callable[[str, Reason, bytes], tuple[bytes, float | None]],
     secrets: Callable[[bytes], bytes],
+    preprocessors: Mapping[str, str],
 ) -> None:
     """Perform every request that is ready, and run its callback, before returning.
 
@@ -47,28 +49,27 @@ def perform_all(
         storage: Of ``store``; not Huey's, which may be a real one.
     """
     store.register(_OWNER, b"")
+
+    async def answer(lease: Lease) -> tuple[Reason, bytes]:
+        async with HttpClient(settings) as client:
+            exchange = Exchange(
+                client,
+                keyring,
+                settings,
+                queue=huey.name,
+                preprocessors=Preprocessors(preprocessors),
+            )
+            values = orjson.loads(secrets(lease.sealed) or b"{}")
+            return await exchange.answer(lease.id, lease.sealed, values)
+
     for lease in store.claim(_OWNER, "fresh", 1_000):
-        values = orjson.loads(secrets(lease.sealed) or b"{}")
-        reason, envelope = _run(_answer(huey, settings, keyring, lease.id, lease.sealed, values))
+        reason, envelope = _run(answer(lease))
         data, priority = message(lease.id, reason, envelope)
         settlement = Settlement(id=lease.id, epoch=lease.epoch, message=data, priority=priority)
         store.settle(_OWNER, [settlement])
         # Each before the next is sent, so that callbacks see the order of calls.
         while (queued := storage.dequeue()) is not None:
             huey.execute(huey.deserialize_task(queued))
-
-
-async def _answer(
-    huey: Huey,
-    settings: Settings,
-    keyring: Keyring,
-    id: str,
-    sealed: bytes,
-    secrets: dict[str, str],
-) -> tuple[Reason, bytes]:
-    async with HttpClient(settings) as client:
-        exchange = Exchange(client, keyring, settings, queue=huey.name)
-        return await exchange.answer(id, sealed, secrets)
 
 
 def _run(work: Coroutine[Any, Any, tuple[Reason, bytes]]) -> tuple[Reason, bytes]:

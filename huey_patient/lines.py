@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from .stores.base import Lane, Lease
 from .wire import Reason
@@ -46,6 +46,7 @@ class Io(Protocol):
     """An I/O process and its successors; see `io_process.handle.IoProcess`."""
 
     ready: bool
+    counters: dict[str, Any]
 
     def start(self) -> None: ...
     def tend(self) -> None: ...

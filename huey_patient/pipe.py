@@ -139,7 +139,9 @@ class Decoder:
         if version != VERSION:
             raise FrameError(f"a frame of version {version} came, this is version {VERSION}")
         if length > self._max_body_bytes:
-            raise FrameError(f"a frame of {length} bytes was announced; the limit is {self._max_body_bytes}")
+            raise FrameError(
+                f"a frame of {length} bytes was announced; the limit is {self._max_body_bytes}"
+            )
         try:
             return Kind(kind), length
         except ValueError:

@@ -11,21 +11,18 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
-
-import orjson
 
 from ..envelope import Keyring, read_label
-from ..errors import EnvelopeError, Expired, HttpError, RequestError, SecretNotFound
-from ..headers import Headers
-from ..request import Request, SecretReference
+from ..errors import EnvelopeError, Expired, HttpError, RequestError
+from ..request import Request
 from ..response import Response
 from ..settings import Settings
-from ..urls import with_params
 from ..wire import Outcome, Reason, Submission, read_submission, write_outcome
 from .http import HttpClient
+from .preprocessors import Preprocessors
+from .secrets import resolve
 
-__all__ = ["Exchange", "resolve"]
+__all__ = ["Exchange"]
 
 log = logging.getLogger("huey.patient")
 
@@ -40,9 +37,16 @@ class Exchange:
     """Answers the requests of one queue."""
 
     def __init__(
-        self, client: HttpClient, keyring: Keyring, settings: Settings, *, queue: str
+        self,
+        client: HttpClient,
+        keyring: Keyring,
+        settings: Settings,
+        *,
+        queue: str,
+        preprocessors: Preprocessors,
     ) -> None:
         self._client = client
+        self._preprocessors = preprocessors
         self._keyring = keyring
         self._settings = settings
         self._queue = queue
@@ -70,7 +74,11 @@ class Exchange:
         """Unseal a request; None when that is not possible (it is logged)."""
         try:
             head, body = self._keyring.unseal(
-                sealed, purpose="request", queue=self._queue, id=id, max_body_bytes=len(sealed) * 256
+                sealed,
+                purpose="request",
+                queue=self._queue,
+                id=id,
+                max_body_bytes=len(sealed) * 256,
             )
             return read_submission(head, body)
         except (EnvelopeError, KeyError, TypeError, ValueError) as reason:
@@ -86,10 +94,14 @@ class Exchange:
         try:
             if submission.expires is not None and time.time() >= submission.expires:
                 raise Expired("expired before it was sent")
+            request, secret_params = resolve(submission.request, secrets)
             response = await self._client.send(
-                resolve(submission.request, secrets), request_id=id
+                request,
+                request_id=id,
+                preprocessors=self._preprocessors.named(request.preprocessors),
+                secret_params=secret_params,
             )
-            wants_error = self._wants_error(submission.request) and response.is_error
+            wants_error = self._wants_error(request) and response.is_error
             outcome = response.as_error() if wants_error else response
         except RequestError as error:
             outcome = error
@@ -99,7 +111,7 @@ class Exchange:
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("Request %s failed with %s in\n%s", id, type(error).__name__, where)
             outcome = RequestError(f"failed inside the I/O process ({type(error).__name__})")
-        return _complete(outcome, id, submission, secrets)
+        return _complete(outcome, id, submission)
 
     def _seal(self, id: str, request_sealed: bytes, outcome: Outcome) -> bytes:
         """Seal the outcome of a request under the label of the request."""
@@ -134,70 +146,16 @@ def _describe(outcome: Outcome) -> str:
     return f"{outcome.kind} after {outcome.duration:.3f} s"
 
 
-def resolve(request: Request, secrets: Mapping[str, str]) -> Request:
-    """Return ``request`` with values in place of its secrets.
-
-    Raises:
-        SecretNotFound: One is not there, or is not a string that fits its place.
-    """
-    if not request.secret_names():
-        return request
-
-    def value(reference: SecretReference) -> str:
-        if reference.name not in secrets:
-            raise SecretNotFound(f"no secret {reference.name!r} is registered in the consumer")
-        return f"{reference.prefix}{secrets[reference.name]}{reference.suffix}"
-
-    def inside(node: Any) -> Any:
-        if reference := SecretReference.from_json(node):
-            return value(reference)
-        if isinstance(node, dict):
-            return {key: inside(child) for key, child in node.items()}
-        return [inside(child) for child in node] if isinstance(node, list) else node
-
-    headers: Headers[str | SecretReference] = Headers(
-        (name, value(field) if isinstance(field, SecretReference) else field)
-        for name, field in request.headers.pairs()
-    )
-    params = [(name, value(reference)) for name, reference in request.secret_params]
-    body = request.body
-    if request.json_secrets and body:
-        body = orjson.dumps(inside(orjson.loads(body)))
-    try:
-        return dataclasses.replace(
-            request,
-            url=with_params(request.url, params),
-            headers=headers,
-            body=body,
-            secret_params=(),
-        )
-    except ValueError as reason:
-        raise SecretNotFound(f"a secret does not fit its place: {reason}") from None
-
-
-def _complete(
-    outcome: Outcome, id: str, submission: Submission, secrets: Mapping[str, str]
-) -> Outcome:
-    """Add what only the submission knows, and take secrets out of URLs."""
-    request = submission.request
-    shared: dict[str, Any] = {
-        "request_id": id,
-        "url": _without_secrets(outcome.url, secrets) if outcome.url else request.url,
-        "redirects": tuple(_without_secrets(left, secrets) for left in outcome.redirects),
-        "callback_args": submission.callback_args,
-    }
+def _complete(outcome: Outcome, id: str, submission: Submission) -> Outcome:
+    """Add what only the submission knows."""
+    shared: dict[str, Any] = {"request_id": id, "callback_args": submission.callback_args}
     if isinstance(outcome, Response):
         return dataclasses.replace(outcome, **shared)
     for name, value in shared.items():
         setattr(outcome, name, value)
-    outcome.method = outcome.method or request.method
+    # An error from before the first send knows of no hop yet.
+    outcome.method = outcome.method or submission.request.method
+    outcome.url = outcome.url or submission.request.url
     if isinstance(outcome, HttpError):
         outcome.response = dataclasses.replace(outcome.response, **shared)
     return outcome
-
-
-def _without_secrets(url: str, secrets: Mapping[str, str]) -> str:
-    for name, secret in secrets.items():
-        for form in {secret, quote(secret), quote_plus(secret)} - {""}:
-            url = url.replace(form, f"[{name}]")
-    return url

@@ -19,7 +19,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from time import monotonic
@@ -54,6 +54,7 @@ class ChildConfig:
     queue: str  #: Name of the Huey, part of every envelope's context.
     settings: Settings = field(repr=False)  #: With derived keys.
     parent_pid: int
+    preprocessors: Mapping[str, str]  #: Name -> "pkg.module:function".
 
 
 @dataclass(frozen=True, slots=True)

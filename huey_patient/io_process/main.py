@@ -25,6 +25,7 @@ from ..pipe import Frame, FrameError, Kind, Pipe, encode, fields, frame_limit
 from .exchange import Exchange
 from .handle import ChildConfig, descriptors_for
 from .http import HttpClient
+from .preprocessors import Preprocessors
 
 __all__ = ["main"]
 
@@ -104,7 +105,13 @@ class _Server:
         keyring = Keyring.from_settings(settings)
         loop = asyncio.get_running_loop()
         async with HttpClient(settings) as client:
-            self._exchange = Exchange(client, keyring, settings, queue=self._config.queue)
+            self._exchange = Exchange(
+                client,
+                keyring,
+                settings,
+                queue=self._config.queue,
+                preprocessors=Preprocessors(self._config.preprocessors),
+            )
             loop.add_reader(self._pipe.fileno(), self._read)
             watch = asyncio.create_task(self._watch())
             self._tell(Kind.READY)

@@ -133,10 +133,12 @@ class RedisStore(Store):
         )
         args: list[Argument] = [owner, int(TOMBSTONE_SECONDS)]
         args.append("sorted set" if self._sorted else "list")
-        for id, epoch, message, priority in entries:
+        now = int(self._clock() * 1e6)
+        for n, (id, epoch, message, priority) in enumerate(entries):
             # No claim has the epoch -1, so whoever settles later hears "gone".
             args += [id, epoch, "-1" if epoch == "any" else epoch]
-            args += [self._as_queued(message), repr(-(priority or 0))]
+            # Counting on in microseconds keeps the order inside a batch.
+            args += [self._as_queued(message, now + n), repr(-(priority or 0))]
         keys += [self._queue_key, *self._keys(*(f"tomb.{id}" for id, *_ in entries))]
         answers = [answer.decode() for answer in self._link.run(_SETTLE, keys, args)]
         for i, answer in enumerate(answers):
@@ -144,11 +146,9 @@ class RedisStore(Store):
                 [answers[i]] = self._answer(self._holder(entries[i][0]), [entries[i]])
         return answers
 
-    def _as_queued(self, message: bytes) -> bytes:
-        if not self._sorted:
-            return message
+    def _as_queued(self, message: bytes, microseconds: int) -> bytes:
         # As Huey does it: in a sorted set the prefix keeps equal priorities in order.
-        return struct.pack(">Q", int(self._clock() * 1e6)) + message
+        return struct.pack(">Q", microseconds) + message if self._sorted else message
 
     def release(self, owner: str, leases: Sequence[tuple[str, int]], *, strike: bool) -> int:
         keys = self._keys(
