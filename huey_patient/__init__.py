@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         EnvelopeError,
         Expired,
         HttpError,
+        Interrupted,
         InvalidResponse,
         PatientError,
         PreprocessorFailed,
@@ -83,6 +84,7 @@ __all__ = [  # noqa: RUF022  (grouped, not sorted)
     "ConnectFailed",
     "Expired",
     "HttpError",
+    "Interrupted",
     "InvalidResponse",
     "PreprocessorFailed",
     "RedirectLoop",
@@ -105,7 +107,7 @@ _NAMES = {
     "client": "BoundClient Patient",
     "errors": """
         Abandoned Blocked Canceled ClientError ConfigurationError ConnectFailed EnvelopeError
-        Expired HttpError InvalidResponse PatientError PreprocessorFailed RedirectLoop
+        Expired HttpError Interrupted InvalidResponse PatientError PreprocessorFailed RedirectLoop
         RequestError RequestTimeout ResponseTooLarge SecretNotFound ServerError StoreUnavailable
         TLSFailed TooManyRedirects UnknownCallback
     """,

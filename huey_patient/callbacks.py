@@ -28,6 +28,7 @@ from .errors import (
     Abandoned,
     Canceled,
     EnvelopeError,
+    Interrupted,
     RequestError,
     UnknownCallback,
 )
@@ -46,6 +47,7 @@ MARK = "huey_patient"
 _DECIDED: dict[Reason, tuple[type[RequestError], str]] = {
     Reason.ABANDONED: (Abandoned, "lost its I/O process too often"),
     Reason.CANCELED: (Canceled, "was canceled"),
+    Reason.INTERRUPTED: (Interrupted, "was perhaps sent before its consumer was lost"),
     Reason.UNREADABLE: (RequestError, "the consumer could not open the request; see its log"),
 }
 
@@ -161,7 +163,7 @@ class Callbacks:
         A callback that this process does not know (a consumer older than the
         application) goes to a task that tries again until it does.
         """
-        label = Label.from_bytes(read_label(envelope))
+        label = self.label_of(envelope)
         known = label.callback in self._huey._registry._registry
         if not known:
             log.error("No callback %s is registered here; it is tried again later.", label.callback)
@@ -172,6 +174,14 @@ class Callbacks:
         if task.expires:
             task.resolve_expires(self._huey.utc)
         return self._huey.serialize_task(task), task.priority
+
+    def label_of(self, envelope: bytes) -> Label:
+        """Return the label; of a damaged envelope, one that leads to a task that says so."""
+        try:
+            return Label.from_bytes(read_label(envelope))
+        except EnvelopeError as trouble:
+            log.error("The label of an envelope cannot be read: %s", trouble)
+            return Label(callback=self._undelivered)
 
     # Running, in a worker
 

@@ -17,9 +17,8 @@ from huey import Huey
 from .callbacks import Callbacks
 from .consumer import PatientConsumer
 from .courier import Courier, Ports
-from .envelope import Keyring, read_label
+from .envelope import Keyring
 from .io_process.handle import ChildConfig, IoProcess
-from .label import Label
 from .settings import Settings
 from .stores.base import Store
 from .version import __version__
@@ -74,7 +73,7 @@ class Carriage:
         One that is unknown, or whose function fails, is left out: the request
         then ends as `SecretNotFound`.
         """
-        names = Label.from_bytes(read_label(sealed)).secrets
+        names = self._callbacks.label_of(sealed).secrets
         if not names:
             return b""
         values: dict[str, str] = {}
@@ -102,6 +101,7 @@ class Carriage:
         ports = Ports(
             message=self._callbacks.message,
             secrets=self.secrets,
+            once=lambda sealed: self._callbacks.label_of(sealed).never,
             settled=lambda ids: self._settled(consumer, ids),
             info=lambda: self._info(consumer),
         )

@@ -38,6 +38,8 @@ log = logging.getLogger("huey.patient")
 DRAIN_SECONDS = 25.0
 #: Seconds that the courier may take to give requests back, on top.
 SIGN_OFF_SECONDS = 5.0
+#: Seconds between two couriers, should one fail again and again.
+RESTART_SECONDS = 1.0
 
 
 class PatientWorker(Worker):  # type: ignore[misc]
@@ -89,7 +91,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         self._make_courier = make_courier
         self.bell = Bell(options.get("workers", 1))
         self.courier: Courier | None = None
-        self._stopping = False
+        self._courier_at = 0.0
         super().__init__(huey, **options)
         self._drain_seconds = drain_seconds or self.shutdown_timeout or DRAIN_SECONDS
 
@@ -109,8 +111,10 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
     def loop(self, health_check_ts: float | None = None) -> Any:
         """One turn of Huey's main loop, with an eye on the courier."""
         result = super().loop(health_check_ts)
-        if self.courier is not None and not self.courier.running:
+        gone = self.courier is not None and not self.courier.running
+        if gone and time.monotonic() - self._courier_at >= RESTART_SECONDS:
             log.error("The courier is gone; starting another one.")
+            self._courier_at = time.monotonic()
             self.courier = self._make_courier(self)
             self.courier.start()
         return result

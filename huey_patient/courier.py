@@ -55,6 +55,8 @@ class Ports:
     message: Callable[[str, Reason, bytes], tuple[bytes, float | None]]
     #: Resolves the secrets that a sealed request names; returns them as JSON.
     secrets: Callable[[bytes], bytes]
+    #: Whether a sealed request must be sent at most once.
+    once: Callable[[bytes], bool]
     #: Told the ids whose messages were put on Huey's queue.
     settled: Callable[[list[str]], None]
     #: What the consumer says of itself, for `Patient.processes`.
@@ -302,9 +304,14 @@ class Courier:
         self._bell.listen(not self._fresh.hungry and self._room(self._fresh) > 0)
 
     def _board(self, line: Line, flight: Flight) -> None:
-        if flight.lease.strikes >= self._settings.max_attempts:
-            flight.answer = Reason.ABANDONED, flight.lease.sealed
-            self._answered[flight.lease.id] = line, flight
+        lease = flight.lease
+        if lease.epoch > 1 and self._ports.once(lease.sealed):
+            # Whoever had it before us may have sent it.
+            flight.answer = Reason.INTERRUPTED, lease.sealed
+        elif lease.strikes >= self._settings.max_attempts:
+            flight.answer = Reason.ABANDONED, lease.sealed
+        if flight.answer:
+            self._answered[lease.id] = line, flight
         line.board(flight)
 
     def _tend_suspects(self) -> None:

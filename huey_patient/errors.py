@@ -35,6 +35,7 @@ __all__ = [
     "EnvelopeError",
     "Expired",
     "HttpError",
+    "Interrupted",
     "InvalidResponse",
     "PatientError",
     "PreprocessorFailed",
@@ -233,6 +234,13 @@ class Abandoned(RequestError):
     """It lost its I/O process ``max_attempts`` times; it is not sent again."""
 
     kind = "abandoned"
+
+
+class Interrupted(RequestError):
+    """Its consumer or I/O process was lost, and ``retries="never"`` forbids a second
+    send; the server may have seen it."""
+
+    kind = "interrupted"
 
 
 class InvalidResponse(RequestError, ValueError):

@@ -116,7 +116,9 @@ class Request:
             checks.count("max_redirects", self.max_redirects)
         if self.retries is not None and self.retries != "never":
             checks.count("retries", self.retries)
-        if self.raise_error_responses is not None and not isinstance(self.raise_error_responses, bool):
+        if self.raise_error_responses is not None and not isinstance(
+            self.raise_error_responses, bool
+        ):
             raise TypeError("raise_error_responses is True, False or None")
         set_(self, "retry_statuses", checks.statuses(self.retry_statuses))
         checks.proxy_url(self.proxy_url)
@@ -147,7 +149,9 @@ class Request:
 
     def secret_names(self) -> tuple[str, ...]:
         """The secrets that must be resolved before it can be sent, each once."""
-        found = [value.name for _, value in self.headers.pairs() if isinstance(value, SecretReference)]
+        found = [
+            value.name for _, value in self.headers.pairs() if isinstance(value, SecretReference)
+        ]
         found += [reference.name for _, reference in self.secret_params]
         if self.json_secrets and self.body:
             found += [reference.name for reference in _references(orjson.loads(self.body))]
@@ -170,7 +174,9 @@ def checked_headers(headers: Any) -> Headers[str | SecretReference]:
         if isinstance(value, SecretReference):
             continue
         if not isinstance(value, str):
-            raise TypeError(f"the value of header {name!r} must be a string, got {type(value).__name__}")
+            raise TypeError(
+                f"the value of header {name!r} must be a string, got {type(value).__name__}"
+            )
         check_value(name, value)
     return fields
 
@@ -218,5 +224,7 @@ def _references(value: Any) -> Iterable[SecretReference]:
     if reference is not None:
         yield reference
         return
-    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for child in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from _references(child)

@@ -149,7 +149,13 @@ class Response:
 
     def as_error(self) -> HttpError:
         """This response as the error that ``raise_error_responses`` makes of it."""
-        kind = ClientError if self.is_client_error else ServerError if self.is_server_error else HttpError
+        kind = (
+            ClientError
+            if self.is_client_error
+            else ServerError
+            if self.is_server_error
+            else HttpError
+        )
         error = kind(f"HTTP {self.status} response", response=self, **self._details())
         error.queue = self.queue
         return error
@@ -161,7 +167,15 @@ class Response:
         return travel.sealed_state(self, self.queue, self.request_id)
 
     def _details(self) -> dict[str, Any]:
-        names = ("request_id", "method", "url", "duration", "attempts", "redirects", "callback_args")
+        names = (
+            "request_id",
+            "method",
+            "url",
+            "duration",
+            "attempts",
+            "redirects",
+            "callback_args",
+        )
         return {name: getattr(self, name) for name in names}
 
     def _invalid(self, message: str) -> InvalidResponse:

@@ -95,7 +95,12 @@ class Settings:
             raise ConfigurationError(str(reason)) from None
 
     def _check(self) -> None:
-        for name in ("max_connections", "connection_pool_size", "max_response_size", "max_attempts"):
+        for name in (
+            "max_connections",
+            "connection_pool_size",
+            "max_response_size",
+            "max_attempts",
+        ):
             _positive_integer(name, getattr(self, name))
         for name in ("retries", "max_redirects"):
             checks.count(name, getattr(self, name))
@@ -121,7 +126,9 @@ class Settings:
         if not 1 <= checks.count("compression_level", self.compression_level) <= 22:
             raise ValueError(f"compression_level must be 1 to 22, got {self.compression_level}")
         if self.start_method not in _START_METHODS:
-            raise ValueError(f"start_method must be one of {_START_METHODS}, got {self.start_method!r}")
+            raise ValueError(
+                f"start_method must be one of {_START_METHODS}, got {self.start_method!r}"
+            )
         self._check_network()
         self._check_sealing()
 

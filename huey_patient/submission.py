@@ -107,7 +107,10 @@ def _json_value(value: Any, where: str) -> Any:
             raise ValueError(f"{where} holds {value}, which JSON cannot express")
         return value
     if isinstance(value, Mapping):
-        return {_key(key, where): _json_value(child, f"{where}[{key!r}]") for key, child in value.items()}
+        return {
+            _key(key, where): _json_value(child, f"{where}[{key!r}]")
+            for key, child in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_json_value(child, f"{where}[{index}]") for index, child in enumerate(value)]
     raise TypeError(

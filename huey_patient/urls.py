@@ -53,10 +53,14 @@ def checked_url(url: object) -> str:
     if len(text) > MAX_URL_CHARS:
         raise ValueError(f"url has {len(text)} characters; at most {MAX_URL_CHARS} are sent")
     if found := _UNSAFE.search(text):
-        raise ValueError(f"url has {found.group()!r} at position {found.start()}; percent-encode it")
+        raise ValueError(
+            f"url has {found.group()!r} at position {found.start()}; percent-encode it"
+        )
     parts = urlsplit(text)
     if parts.scheme.lower() not in ("http", "https"):
-        raise ValueError(f"url must begin with http:// or https://, not {parts.scheme or 'nothing'!r}")
+        raise ValueError(
+            f"url must begin with http:// or https://, not {parts.scheme or 'nothing'!r}"
+        )
     if "@" in parts.netloc:
         raise ValueError("url must not hold a user name or password; use an Authorization header")
     if not parts.hostname or parts.hostname.strip(".") == "":
@@ -110,8 +114,10 @@ def params_dict(params: Params | None) -> dict[str, Any]:
         return dict(params)
     merged: dict[str, Any] = {}
     for name, value in params:  # a name given twice is sent twice
-        merged[name] = [*merged[name], value] if isinstance(merged.get(name), list) else (
-            [merged[name], value] if name in merged else value
+        merged[name] = (
+            [*merged[name], value]
+            if isinstance(merged.get(name), list)
+            else ([merged[name], value] if name in merged else value)
         )
     return merged
 

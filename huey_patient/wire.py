@@ -42,6 +42,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
     ABANDONED = "abandoned"
     CANCELED = "canceled"
+    INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,9 +105,20 @@ class IoProcess:
         return self._process.pid if self._process is not None else None
 
     def start(self) -> None:
-        """Start a process if there is none; returns before it is ready."""
+        """Start a process if there is none; returns before it is ready.
+
+        What the operating system refuses (processes, memory, descriptors) is
+        tried again by `tend`.
+        """
         if self._process is not None:
             return
+        try:
+            self._fork()
+        except (OSError, EOFError) as reason:
+            log.error("%s cannot be started: %s; trying again.", self._name, reason)
+            self._postpone(self._clock())
+
+    def _fork(self) -> None:
         settings = self._config.settings
         context = multiprocessing.get_context(settings.start_method)
         if settings.start_method == "forkserver":
@@ -186,6 +197,10 @@ class IoProcess:
         self._start_at = None
         self._end()
 
+    def is_ours(self) -> bool:
+        """Whether this very process started it: a forked copy of us must not end it."""
+        return self._config.parent_pid == os.getpid()
+
     def _write(self, frame: bytes) -> None:
         if self._pipe is not None:
             self._pipe.send(frame)
@@ -242,6 +257,9 @@ class IoProcess:
         log.error("%s, PID %s, %s; a new one in %.1f s.", self._name, self.pid, reason, self._pause)
         self._end()
         self._died = True
+        self._postpone(now)
+
+    def _postpone(self, now: float) -> None:
         self._start_at = now + self._pause
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
@@ -288,14 +306,13 @@ def _without_main_module() -> Iterator[None]:
 
 
 _handles: weakref.WeakSet[IoProcess] = weakref.WeakSet()
-_owner_pid = os.getpid()
 
 
 def _stop_all() -> None:
     # multiprocessing waits for its children at exit, and ours obey nobody but
     # their pipe: without this a consumer that ends by an exception would hang.
-    if os.getpid() == _owner_pid:
-        for handle in list(_handles):
+    for handle in list(_handles):
+        if handle.is_ours():
             handle.stop()
 
 

@@ -15,9 +15,7 @@ from ..request import Request, SecretReference
 __all__ = ["resolve"]
 
 
-def resolve(
-    request: Request, secrets: Mapping[str, str]
-) -> tuple[Request, list[tuple[str, str]]]:
+def resolve(request: Request, secrets: Mapping[str, str]) -> tuple[Request, list[tuple[str, str]]]:
     """Return ``request`` with values in place of its secrets, and the values of its
     secret parameters, which no URL that is shown may hold.
 
