@@ -9,6 +9,8 @@ here = Path(__file__).parent
 version = re.search(r'__version__ = "([^"]+)"', (here / "huey_patient/version.py").read_text()).group(1)
 
 EXTRAS = {
+    # Older versions cannot limit what one call decodes to.
+    "brotli": ["brotli>=1.2"],
     "postgres": ["psycopg[binary]>=3.2"],
     "uvloop": ["uvloop>=0.21"],
 }
@@ -35,10 +37,11 @@ setup(
     extras_require={
         **EXTRAS,
         "dev": [
+            *EXTRAS["brotli"],
             *EXTRAS["postgres"],
             *EXTRAS["uvloop"],
             "docutils>=0.21",
-            "gevent>=24.11",
+            "gevent>=23.9",
             "gunicorn>=23",
             "httpbin>=0.10.2",
             "hypothesis>=6.100",
@@ -53,7 +56,6 @@ setup(
     },
     entry_points={"console_scripts": ["huey_patient = huey_patient.cli:main"]},
     classifiers=[
-        "License :: OSI Approved :: MIT License",
         "Operating System :: POSIX",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

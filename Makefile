@@ -1,0 +1,50 @@
+# Each target does all of its own set-up; on a fresh machine, Python, make and
+# the network are enough.
+#
+#     make demo [URLS=file]       200 slow calls, two workers, before your eyes
+#     make test [ARGS="-k name"]  the tests, on the Python of .venv
+#     make test-all               the tests on each supported Python that is found
+#     make check                  format, lint, types, import rules
+
+BIN := .venv/bin
+VERSIONS := 3.11 3.12 3.13
+
+.PHONY: demo test test-all check
+
+demo: .venv/core.stamp
+	@$(BIN)/python examples/demo.py $(if $(URLS),--urls "$(URLS)")
+
+test: .venv/dev.stamp
+	@.ci/servers
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all:
+	@.ci/servers
+	@for version in $(VERSIONS); do \
+		if .ci/python $$version >/dev/null; then \
+			$(MAKE) --no-print-directory test-$$version || exit 1; \
+		else \
+			echo "Python $$version: not found, not tested"; \
+		fi; \
+	done
+
+test-%: .venvs/%/dev.stamp
+	.venvs/$*/bin/python -m pytest $(ARGS)
+
+check: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/core.stamp: setup.py
+	@.ci/environment .venv
+
+.venv/dev.stamp: setup.py
+	@.ci/environment .venv dev
+	@touch .venv/core.stamp
+
+.venvs/%/dev.stamp: setup.py
+	@.ci/environment .venvs/$* dev $*
+
+.PRECIOUS: .venvs/%/dev.stamp
