@@ -43,6 +43,9 @@ log = logging.getLogger("huey.patient")
 #: Tells our messages from calls of the same task by the application.
 MARK = "huey_patient"
 
+#: Bodies up to this size are opened whatever the settings of this process say.
+MOST_BODY_BYTES = 64 * 1024 * 1024
+
 #: How outcomes that no I/O process made are told to the callback.
 _DECIDED: dict[Reason, tuple[type[RequestError], str]] = {
     Reason.ABANDONED: (Abandoned, "lost its I/O process too often"),
@@ -76,7 +79,9 @@ class Callbacks:
         self._huey = huey
         self._keyring = keyring
         self._hooks = hooks
-        self._max_body_bytes = max_body_bytes
+        # A body was bounded when it was read or submitted, perhaps by a process
+        # with larger settings; this stops what no process of ours would make.
+        self._max_body_bytes = max(max_body_bytes, MOST_BODY_BYTES)
         self._by_target: dict[Any, str] = {}
         self._returning = self._builtin("ReturnResponse", self._return_response)
         self._undelivered = self._builtin(
@@ -219,11 +224,12 @@ class Callbacks:
         return self._marked(read_outcome(head, body, queue=self._huey.name))
 
     def _unseal(self, id: str, envelope: bytes, purpose: str) -> tuple[dict[str, Any], bytes]:
-        # A body was bounded when it was read or submitted; this only has to
-        # stop what was never made by us.
-        bound = max(self._max_body_bytes, len(envelope) * 256)
         return self._keyring.unseal(
-            envelope, purpose=purpose, queue=self._huey.name, id=id, max_body_bytes=bound
+            envelope,
+            purpose=purpose,
+            queue=self._huey.name,
+            id=id,
+            max_body_bytes=self._max_body_bytes,
         )
 
     def _marked(self, outcome: Outcome) -> Outcome:

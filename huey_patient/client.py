@@ -9,7 +9,7 @@ import inspect
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, overload
 
 import orjson
 from huey import Huey
@@ -29,17 +29,14 @@ from .stores import store_for
 from .stores.base import Store
 from .submission import checked_args, checked_id, checked_priority, moment
 from .template import RequestTemplate
-from .wire import Reason, Submission, write_submission
+from .wire import MAX_REQUEST_BYTES, Reason, Submission, write_submission
 
 __all__ = ["BoundClient", "Patient"]
 
 log = logging.getLogger("huey.patient")
 
 T = TypeVar("T")
-
-#: The largest sealed request.  An API that takes more than 16 MiB wants an
-#: upload, not a call.
-MAX_REQUEST_BYTES = 16 * 1024 * 1024
+C = TypeVar("C", bound=Callable[..., Any])
 
 
 class Patient(Verbs[Result]):
@@ -150,6 +147,7 @@ class Patient(Verbs[Result]):
     def client(
         self,
         *,
+        base_url: str | None = None,
         callback: Any = None,
         callback_args: Mapping[str, Any] | None = None,
         **options: Unpack[RequestOptions],
@@ -162,7 +160,7 @@ class Patient(Verbs[Result]):
         """
         self._callbacks.name_of(callback)
         shared = {"callback": callback, "callback_args": checked_args(callback_args)}
-        return BoundClient(self, RequestTemplate(**options), shared)
+        return BoundClient(self, RequestTemplate(base_url=base_url, **options), shared)
 
     def _label(self, callback: str, request: Request, options: SubmitOptions) -> bytes:
         priority = options.get("priority", None)
@@ -179,6 +177,10 @@ class Patient(Verbs[Result]):
 
     def _seal(self, id: str, submission: Submission, label: bytes) -> bytes:
         head, body = write_submission(submission)
+        if len(body) > MAX_REQUEST_BYTES:
+            raise ValueError(
+                f"the body has {len(body)} bytes; at most {MAX_REQUEST_BYTES} are sent"
+            )
         sealed = self._keyring.seal(
             head,
             body,
@@ -189,7 +191,9 @@ class Patient(Verbs[Result]):
             media_type=submission.request.headers.get("content-type"),  # type: ignore[arg-type]
         )
         if len(sealed) > MAX_REQUEST_BYTES:
-            raise ValueError(f"the request has {len(sealed)} bytes; at most {MAX_REQUEST_BYTES}")
+            raise ValueError(
+                f"the request has {len(sealed)} bytes in all; at most {MAX_REQUEST_BYTES} are stored"
+            )
         return sealed
 
     def _submit(self, id: str, sealed: bytes, due: float | None) -> None:
@@ -225,6 +229,10 @@ class Patient(Verbs[Result]):
 
     # Registering
 
+    @overload
+    def callback(self, target: C, /) -> C: ...
+    @overload
+    def callback(self, /, **options: Any) -> Callable[[C], C]: ...
     def callback(self, target: Any = None, /, **options: Any) -> Any:
         """Register a class or function as a callback, with the options of ``@huey.task``.
 
@@ -239,7 +247,7 @@ class Patient(Verbs[Result]):
         if target is not None and not options:
             return self._callbacks.register(target, {})
 
-        def decorate(decorated: T) -> T:
+        def decorate(decorated: C) -> C:
             self._callbacks.register(decorated, dict(options))
             return decorated
 

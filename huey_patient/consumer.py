@@ -92,6 +92,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         self.bell = Bell(options.get("workers", 1))
         self.courier: Courier | None = None
         self._courier_at = 0.0
+        self._hurried = self._quieted = False
         super().__init__(huey, **options)
         self._drain_seconds = drain_seconds or self.shutdown_timeout or DRAIN_SECONDS
 
@@ -116,6 +117,8 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             log.error("The courier is gone; starting another one.")
             self._courier_at = time.monotonic()
             self.courier = self._make_courier(self)
+            if self._quieted:
+                self.courier.quiet()
             self.courier.start()
         return result
 
@@ -135,7 +138,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             self._await_courier(courier, deadline if graceful else time.monotonic())
 
     def _await_courier(self, courier: Courier, deadline: float) -> None:
-        if self._interrupted():
+        if self._hurried:
             deadline = time.monotonic()
             courier.stop(within=0.0)
         try:
@@ -147,12 +150,16 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         if not ended:
             log.warning("Leaving without the courier; another consumer takes over.")
 
-    def _interrupted(self) -> bool:
-        """Whether Huey gave up waiting for its workers."""
-        return any(self.environment.is_alive(process) for _, process in self.worker_threads)
+    def _join_workers(self) -> Any:
+        try:
+            return super()._join_workers()
+        except KeyboardInterrupt:
+            self._hurried = True  # the second interrupt, while workers were busy
+            raise
 
     def quiet(self) -> None:
         """Claim no more requests; workers, calls in flight and callbacks go on."""
+        self._quieted = True
         if self.courier is not None:
             log.info("Quiet: no more requests are claimed.")
             self.courier.quiet()

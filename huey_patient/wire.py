@@ -20,6 +20,7 @@ from .request import Request, SecretReference
 from .response import CallbackArgs, Response
 
 __all__ = [
+    "MAX_REQUEST_BYTES",
     "Outcome",
     "Reason",
     "Submission",
@@ -30,6 +31,10 @@ __all__ = [
 ]
 
 Head = dict[str, Any]
+
+#: The largest body of a request, and the largest sealed request.  An API that
+#: takes more than 16 MiB wants an upload, not a call.
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
 Outcome = Response | RequestError
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import socket
 import ssl
 import sys
 from asyncio import sslproto
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
@@ -21,8 +22,16 @@ from aiohttp.client_proto import ResponseHandler
 from ..errors import ConfigurationError
 from ..settings import Settings
 from .addresses import is_private
+from .failures import GarbledBody
 
-__all__ = ["PooledConnector", "Resolver", "new_session", "refused", "smaller_tls_buffers"]
+__all__ = [
+    "PooledConnector",
+    "Resolver",
+    "ends_with_its_connection",
+    "new_session",
+    "refused",
+    "smaller_tls_buffers",
+]
 
 #: Seconds that an idle connection is kept: as long as the shortest-lived servers do.
 _KEEP_ALIVE = 15.0
@@ -94,7 +103,12 @@ class PooledConnector(aiohttp.TCPConnector):
         self._idle_hosts = idle_hosts
 
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        transport = protocol.transport
         super()._release(key, protocol, should_close=should_close)
+        if transport is not None and transport.is_closing():
+            # Closing alone waits until what was written has left, which a server
+            # that does not read can put off for ever.
+            transport.abort()
         if key in self._conns:
             self._conns[key] = self._conns.pop(key)
         while len(self._conns) > self._idle_hosts:
@@ -140,6 +154,44 @@ def new_session(settings: Settings, resolver: Resolver) -> aiohttp.ClientSession
     # aiohttp would send GET and PUT again by itself, uncounted.
     session._retry_connection = False
     return session
+
+
+@contextlib.contextmanager
+def ends_with_its_connection(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """While inside, let the body of ``response`` fail as soon as its connection is gone.
+
+    When a body turns into garbage, aiohttp closes the connection and tells the
+    reader nothing: it would wait for its deadline.
+    """
+    stream = response.content
+    protocol = response.connection and response.connection.protocol
+
+    def end(_: object = None) -> None:
+        if not stream.is_eof() and stream.exception() is None:
+            stream.set_exception(GarbledBody())
+
+    if protocol is None:  # The body is complete already.
+        yield
+        return
+    closed = protocol.closed
+    if closed is None:
+        end()
+        yield
+        return
+    # At most one of it, however many responses a connection brings: a future
+    # whose exception nobody looks at complains.
+    closed.remove_done_callback(_look)
+    closed.add_done_callback(_look)
+    closed.add_done_callback(end)
+    try:
+        yield
+    finally:
+        closed.remove_done_callback(end)
+
+
+def _look(closed: asyncio.Future[None]) -> None:
+    if not closed.cancelled():
+        closed.exception()
 
 
 def smaller_tls_buffers() -> None:

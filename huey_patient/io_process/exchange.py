@@ -17,7 +17,7 @@ from ..errors import EnvelopeError, Expired, HttpError, RequestError
 from ..request import Request
 from ..response import Response
 from ..settings import Settings
-from ..wire import Outcome, Reason, Submission, read_submission, write_outcome
+from ..wire import MAX_REQUEST_BYTES, Outcome, Reason, Submission, read_submission, write_outcome
 from .http import HttpClient
 from .preprocessors import Preprocessors
 from .secrets import resolve
@@ -78,7 +78,7 @@ class Exchange:
                 purpose="request",
                 queue=self._queue,
                 id=id,
-                max_body_bytes=len(sealed) * 256,
+                max_body_bytes=MAX_REQUEST_BYTES,
             )
             return read_submission(head, body)
         except (EnvelopeError, KeyError, TypeError, ValueError) as reason:

@@ -21,7 +21,11 @@ from ..errors import (
     TLSFailed,
 )
 
-__all__ = ["Failure", "failure_of"]
+__all__ = ["Failure", "GarbledBody", "failure_of"]
+
+
+class GarbledBody(aiohttp.ClientPayloadError):
+    """The body stopped being HTTP after its beginning had been read."""
 
 
 class Failure(Exception):
@@ -62,8 +66,10 @@ def failure_of(reason: Exception, *, answered: bool) -> Failure:
         return Failure(InvalidResponse, "the answer is not HTTP")
     if isinstance(reason, aiohttp.InvalidURL):
         return Failure(Blocked, "the host is not a name or address in its usual form")
+    if isinstance(reason, GarbledBody):
+        return Failure(InvalidResponse, "the body is not HTTP")
     if isinstance(reason, aiohttp.ClientPayloadError):
-        return _broken_body(reason)
+        return Failure(ConnectFailed, "the connection broke before the body was complete")
     if isinstance(reason, (aiohttp.ClientConnectionError, OSError)):
         text = "the connection broke before the " + ("body was complete" if answered else "answer")
         return Failure(ConnectFailed, text, before_answer=not answered)
@@ -84,12 +90,6 @@ def _no_connection(reason: aiohttp.ClientConnectorError) -> Failure:
     whom = "the proxy" if isinstance(reason, aiohttp.ClientProxyConnectionError) else "the server"
     why = f" ({os.strerror(cause.errno).lower()})" if cause.errno else ""
     return Failure(ConnectFailed, f"no connection to {whom}{why}", before_answer=True)
-
-
-def _broken_body(reason: aiohttp.ClientPayloadError) -> Failure:
-    if isinstance(reason.__cause__, aiohttp.http_exceptions.TransferEncodingError):
-        return Failure(InvalidResponse, "the body is not chunked as its header says")
-    return Failure(ConnectFailed, "the connection broke before the body was complete")
 
 
 def _why(reason: BaseException) -> str:

@@ -12,6 +12,7 @@ preprocessors are handed in.
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from ..request import Request
 from ..response import Response
 from ..settings import Settings
 from . import addresses, bodies, retries
-from .connections import Resolver, new_session, refused
+from .connections import Resolver, ends_with_its_connection, new_session, refused
 from .journey import Journey
 from .failures import Failure, failure_of
 from .outgoing import Outgoing, Preprocessor
@@ -165,7 +166,8 @@ class HttpClient:
             response = await self._ask(journey.leaving(), proxy)
             answered = True
             try:
-                return await self._read(response)
+                with ends_with_its_connection(response):
+                    return await self._read(response)
             finally:
                 response.close()  # Back in the pool already if its body was complete.
         except Failure as failure:
@@ -188,7 +190,7 @@ class HttpClient:
             leaving.method,
             URL(leaving.url, encoded=True),
             headers=headers,
-            data=leaving.body,
+            data=_payload(leaving.body),
             allow_redirects=False,
             proxy=None if proxy is None else proxy.url,
             proxy_headers=None if proxy is None else proxy.headers,
@@ -220,6 +222,11 @@ class HttpClient:
             plain = await _collect(_raw(stream, limit), limit)
             return plain, not plain or coding.strip().lower() in ("identity", "")
         return await _collect(_decoded(_raw(stream, limit), decoder), limit), True
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    # aiohttp writes bytes in one step; from a file it takes turns with others.
+    return io.BytesIO(body) if body and len(body) > _CHUNK_BYTES else body
 
 
 def _wait(journey: Journey, outcome: _Answer | Failure) -> float | None:
