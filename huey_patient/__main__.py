@@ -4,4 +4,8 @@ import sys
 
 from .cli import main
 
-sys.exit(main())
+arguments = sys.argv[1:]
+# Huey restarts itself (SIGHUP) by running ``sys.argv`` again; the path of this
+# file, which stands there, would not find the package it belongs to.
+sys.argv[:1] = ["-m", "huey_patient"]
+sys.exit(main(arguments))

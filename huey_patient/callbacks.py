@@ -99,13 +99,16 @@ class Callbacks:
         """Make ``target`` a Huey task with ``options``; returns ``target``.
 
         Raises:
-            TypeError: Neither a function nor a class with both methods.
+            TypeError: Neither a function nor a class with both methods, or one
+                that is async or takes other arguments.
             ValueError: A task of that name is registered already.
         """
+        with_task = bool(options.pop("context", False))
         if inspect.isclass(target):
-            _check_class(target)
+            _check_class(target, with_task=with_task)
             call: Callable[..., Any] = partial(_call_instance, target)
         elif inspect.isfunction(target):
+            _check_call(f"callback {target.__name__}", target, 1, with_task=with_task)
             call = partial(_call_function, target)
         else:
             raise TypeError(
@@ -113,7 +116,6 @@ class Callbacks:
                 f"got {type(target).__name__}"
             )
         name = options.pop("name", None) or target.__name__
-        with_task = bool(options.pop("context", False))
         run = self._runner(call, with_task=with_task)
         run.__module__, run.__doc__ = target.__module__, target.__doc__
         wrapper = self._huey.task(context=True, name=name, **options)(run)
@@ -169,16 +171,26 @@ class Callbacks:
         application) goes to a task that tries again until it does.
         """
         label = self.label_of(envelope)
-        known = label.callback in self._huey._registry._registry
-        if not known:
+        name = self._known_as(label.callback)
+        if name is None:
             log.error("No callback %s is registered here; it is tried again later.", label.callback)
-        task_class = self._huey._registry.string_to_task(
-            label.callback if known else self._undelivered
-        )
+        task_class = self._huey._registry.string_to_task(name or self._undelivered)
         task = task_class(args=(MARK, str(reason), envelope), id=id, priority=label.priority)
         if task.expires:
             task.resolve_expires(self._huey.utc)
         return self._huey.serialize_task(task), task.priority
+
+    def _known_as(self, name: str) -> str | None:
+        """The name under which this process knows the callback ``name``, if it does.
+
+        A module that was run as a script is called ``__main__`` where requests
+        were submitted, and by its own name where the consumer imported it.
+        """
+        if name in self._huey._registry._registry:
+            return name
+        module, _, last = name.rpartition(".")
+        alike = [one for one in self._by_target.values() if one.rpartition(".")[2] == last]
+        return alike[0] if module == "__main__" and len(alike) == 1 else None
 
     def label_of(self, envelope: bytes) -> Label:
         """Return the label; of a damaged envelope, one that leads to a task that says so."""
@@ -303,10 +315,11 @@ class Callbacks:
         return result
 
     def _deliver_late(self, task: Task, args: tuple[Any, ...]) -> Any:
-        name = Label.from_bytes(read_label(args[2])).callback
-        task_class = self._huey._registry._registry.get(name)
-        if task_class is None:
-            raise UnknownCallback(f"no callback {name} is registered in this consumer")
+        asked = Label.from_bytes(read_label(args[2])).callback
+        name = self._known_as(asked)
+        if name is None or name == self._undelivered:
+            raise UnknownCallback(f"no callback {asked} is registered in this consumer")
+        task_class = self._huey._registry.string_to_task(name)
         late = task_class(args=args, id=task.id, retries=task.retries)
         self._before_plain_task(late)
         return late.execute()
@@ -359,16 +372,25 @@ def _call_instance(cls: type, outcome: Outcome, **extra: Any) -> Any:
     return instance.on_complete(outcome, **extra)
 
 
-def _check_class(cls: type) -> None:
+def _check_class(cls: type, *, with_task: bool) -> None:
     for name in ("on_complete", "on_error"):
         method = getattr(cls, name, None)
         if not callable(method):
             raise TypeError(f"callback class {cls.__name__} must define {name}(self, outcome)")
-        try:
-            inspect.signature(method).bind(None, None)
-        except TypeError:
-            raise TypeError(f"{cls.__name__}.{name} must take one argument besides self") from None
+        _check_call(f"{cls.__name__}.{name}", method, 2, with_task=with_task)
     try:
         inspect.signature(cls).bind()
     except TypeError:
         raise TypeError(f"callback class {cls.__name__} must be made without arguments") from None
+
+
+def _check_call(what: str, function: Callable[..., Any], count: int, *, with_task: bool) -> None:
+    if inspect.iscoroutinefunction(function):
+        # It would return a coroutine that nobody runs, and look successful.
+        raise TypeError(f"{what} must not be async; let it call asyncio.run()")
+    extra = {"task": None} if with_task else {}
+    try:
+        inspect.signature(function).bind(*[None] * count, **extra)
+    except TypeError:
+        besides = (" besides self" if count == 2 else "") + (" and task" if with_task else "")
+        raise TypeError(f"{what} must take one argument{besides}") from None

@@ -117,6 +117,7 @@ def _attach_path(huey: Huey, path: str) -> None:
 def _parser() -> OptionParser:
     # Huey's own parser, so that no option of huey_consumer is missing or differs.
     parser: OptionParser = OptionParserHandler().get_option_parser()
+    parser.prog = "huey_patient"
     parser.set_usage("huey_patient consumer [options] path.to.huey_instance")
     parser.add_option("--plugin", metavar="PATH", help="what attaches a Patient to the Huey")
     return parser

@@ -192,7 +192,7 @@ class Patient(Verbs[Result]):
         )
         if len(sealed) > MAX_REQUEST_BYTES:
             raise ValueError(
-                f"the request has {len(sealed)} bytes in all; at most {MAX_REQUEST_BYTES} are stored"
+                f"the request has {len(sealed)} bytes in all; at most {MAX_REQUEST_BYTES} fit"
             )
         return sealed
 

@@ -70,6 +70,8 @@ class Headers(Mapping[str, V], Generic[V]):
         self._pairs: tuple[tuple[str, V], ...] = pairs
         self._index: dict[str, list[V]] = {}
         for name, value in pairs:
+            if not isinstance(name, str):
+                raise TypeError(f"a header name must be a string, got {type(name).__name__}")
             self._index.setdefault(name.lower(), []).append(value)
 
     def __getitem__(self, name: str) -> V:

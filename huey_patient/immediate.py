@@ -8,8 +8,8 @@ test of an application's callbacks so meets the checks that production makes.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -79,8 +79,5 @@ def _run(work: Coroutine[Any, Any, tuple[Reason, bytes]]) -> tuple[Reason, bytes
         return asyncio.run(work)
     # This thread's loop is running: the call goes to a thread of its own, and
     # blocks this one, as immediate mode is meant to.
-    answers: list[tuple[Reason, bytes]] = []
-    thread = threading.Thread(target=lambda: answers.append(asyncio.run(work)))
-    thread.start()
-    thread.join()
-    return answers[0]
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()

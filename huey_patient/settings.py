@@ -95,6 +95,19 @@ class Settings:
             raise ConfigurationError(str(reason)) from None
 
     def _check(self) -> None:
+        self._check_counts()
+        self._check_times()
+        for name in ("raise_error_responses", "block_private_addresses", "accept_plaintext"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.start_method not in _START_METHODS:
+            raise ValueError(
+                f"start_method must be one of {_START_METHODS}, got {self.start_method!r}"
+            )
+        self._check_network()
+        self._check_sealing()
+
+    def _check_counts(self) -> None:
         for name in (
             "max_connections",
             "connection_pool_size",
@@ -104,6 +117,10 @@ class Settings:
             _positive_integer(name, getattr(self, name))
         for name in ("retries", "max_redirects"):
             checks.count(name, getattr(self, name))
+        if not 1 <= checks.count("compression_level", self.compression_level) <= 22:
+            raise ValueError(f"compression_level must be 1 to 22, got {self.compression_level}")
+
+    def _check_times(self) -> None:
         for name in ("request_timeout", "heartbeat_interval", "orphan_threshold"):
             if getattr(self, name) is None:
                 raise ValueError(f"{name} must be a positive number of seconds, got None")
@@ -120,17 +137,6 @@ class Settings:
                 f"orphan_threshold ({self.orphan_threshold}) must be more than twice "
                 f"heartbeat_interval ({self.heartbeat_interval})"
             )
-        for name in ("raise_error_responses", "block_private_addresses", "accept_plaintext"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        if not 1 <= checks.count("compression_level", self.compression_level) <= 22:
-            raise ValueError(f"compression_level must be 1 to 22, got {self.compression_level}")
-        if self.start_method not in _START_METHODS:
-            raise ValueError(
-                f"start_method must be one of {_START_METHODS}, got {self.start_method!r}"
-            )
-        self._check_network()
-        self._check_sealing()
 
     def _check_network(self) -> None:
         checks.proxy_url(self.proxy_url)

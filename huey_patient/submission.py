@@ -62,12 +62,14 @@ def checked_priority(priority: Any, *, supported: bool) -> float | None:
 
     Raises:
         TypeError: Not a number.
-        ValueError: This Huey's storage knows no priorities.
+        ValueError: Endless, or this Huey's storage knows no priorities.
     """
     if priority is None:
         return None
     if isinstance(priority, bool) or not isinstance(priority, (int, float)):
         raise TypeError(f"priority must be a number, got {type(priority).__name__}")
+    if not math.isfinite(priority):
+        raise ValueError(f"priority must be a finite number, got {priority}")
     if priority and not supported:
         raise ValueError("this Huey knows no priorities; use PriorityRedisHuey")
     return priority

@@ -61,14 +61,7 @@ def checked_url(url: object) -> str:
         raise ValueError(
             f"url must begin with http:// or https://, not {parts.scheme or 'nothing'!r}"
         )
-    if "@" in parts.netloc:
-        raise ValueError("url must not hold a user name or password; use an Authorization header")
-    if not parts.hostname or parts.hostname.strip(".") == "":
-        raise ValueError("url has no host")
-    if not parts.netloc.isascii():
-        raise ValueError("the host of the url must be ASCII; write it in its xn-- form (IDNA)")
-    if not _HOST.fullmatch(parts.netloc):
-        raise ValueError("the host of the url is no host name, IPv4 address or [IPv6 address]")
+    _check_host(parts)
     _check_port(parts.netloc, parts)
     return urlunsplit(
         (parts.scheme.lower(), parts.netloc, _ascii(parts.path), _ascii(parts.query), "")
@@ -120,6 +113,17 @@ def params_dict(params: Params | None) -> dict[str, Any]:
             else ([merged[name], value] if name in merged else value)
         )
     return merged
+
+
+def _check_host(parts: Any) -> None:
+    if "@" in parts.netloc:
+        raise ValueError("url must not hold a user name or password; use an Authorization header")
+    if not parts.hostname or parts.hostname.strip(".") == "":
+        raise ValueError("url has no host")
+    if not parts.netloc.isascii():
+        raise ValueError("the host of the url must be ASCII; write it in its xn-- form (IDNA)")
+    if not _HOST.fullmatch(parts.netloc):
+        raise ValueError("the host of the url is no host name, IPv4 address or [IPv6 address]")
 
 
 def _check_port(netloc: str, parts: Any) -> None:

@@ -142,7 +142,6 @@ def new_session(settings: Settings, resolver: Resolver) -> aiohttp.ClientSession
         trust_env=False,
         auto_decompress=False,
         raise_for_status=False,
-        requote_redirect_url=False,
         read_bufsize=_READ_BUFFER_BYTES,
         max_line_size=_MAX_HEADER_LINE,
         max_field_size=_MAX_HEADER_LINE,

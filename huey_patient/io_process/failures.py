@@ -48,35 +48,44 @@ class Failure(Exception):
         self.left_behind = left_behind
 
 
-def failure_of(reason: Exception, *, answered: bool) -> Failure:
+#: The first that fits counts, so a class stands before those it derives from.
+_MEANINGS: tuple[tuple[type[Exception], type[RequestError], str], ...] = (
+    (aiohttp.ClientResponseError, InvalidResponse, "the answer is not HTTP"),
+    (aiohttp.InvalidURL, Blocked, "the host is not a name or address in its usual form"),
+    (GarbledBody, InvalidResponse, "the body is not HTTP"),
+    (
+        aiohttp.ClientPayloadError,
+        ConnectFailed,
+        "the connection broke before the body was complete",
+    ),
+)
+
+
+def failure_of(reason: Exception, *, answered: bool, secure: bool) -> Failure:
     """Return ``reason`` as a `Failure`.
 
     Args:
         reason: What aiohttp raised.
         answered: Whether the head of a response had been read.
+        secure: Whether the URL is an https one.
     """
     if isinstance(reason, aiohttp.ClientConnectorError):
-        return _no_connection(reason)
+        return _no_connection(reason, secure)
     if isinstance(reason, aiohttp.ConnectionTimeoutError):
         return Failure(RequestTimeout, "connecting took too long", before_answer=True)
     if isinstance(reason, aiohttp.ClientHttpProxyError):
         # The one status that is real: the proxy said it.
         return Failure(ConnectFailed, f"the proxy refused the tunnel (HTTP {reason.status})")
-    if isinstance(reason, aiohttp.ClientResponseError):
-        return Failure(InvalidResponse, "the answer is not HTTP")
-    if isinstance(reason, aiohttp.InvalidURL):
-        return Failure(Blocked, "the host is not a name or address in its usual form")
-    if isinstance(reason, GarbledBody):
-        return Failure(InvalidResponse, "the body is not HTTP")
-    if isinstance(reason, aiohttp.ClientPayloadError):
-        return Failure(ConnectFailed, "the connection broke before the body was complete")
+    for kind, error, message in _MEANINGS:
+        if isinstance(reason, kind):
+            return Failure(error, message)
     if isinstance(reason, (aiohttp.ClientConnectionError, OSError)):
         text = "the connection broke before the " + ("body was complete" if answered else "answer")
         return Failure(ConnectFailed, text, before_answer=not answered)
     return Failure(RequestError, f"unexpected {type(reason).__name__}")
 
 
-def _no_connection(reason: aiohttp.ClientConnectorError) -> Failure:
+def _no_connection(reason: aiohttp.ClientConnectorError, secure: bool) -> Failure:
     cause = reason.os_error
     if isinstance(reason, aiohttp.ClientConnectorCertificateError):
         return Failure(TLSFailed, f"the certificate was not accepted ({_why(reason)})")
@@ -84,10 +93,12 @@ def _no_connection(reason: aiohttp.ClientConnectorError) -> Failure:
         return Failure(TLSFailed, f"the TLS handshake failed ({_why(cause)})")
     if isinstance(reason, aiohttp.ClientConnectorDNSError):
         return Failure(ConnectFailed, "the host name could not be resolved", before_answer=True)
-    if reason.ssl and isinstance(cause, (ConnectionResetError, ConnectionAbortedError)):
+    to_proxy = isinstance(reason, aiohttp.ClientProxyConnectionError)
+    reset = isinstance(cause, (ConnectionResetError, ConnectionAbortedError))
+    if secure and reset and not to_proxy:
         # A reset while connecting is "refused"; this one came during the handshake.
         return Failure(TLSFailed, "the connection broke in the TLS handshake", before_answer=True)
-    whom = "the proxy" if isinstance(reason, aiohttp.ClientProxyConnectionError) else "the server"
+    whom = "the proxy" if to_proxy else "the server"
     why = f" ({os.strerror(cause.errno).lower()})" if cause.errno else ""
     return Failure(ConnectFailed, f"no connection to {whom}{why}", before_answer=True)
 
@@ -98,6 +109,5 @@ def _why(reason: BaseException) -> str:
         reason = reason.certificate_error
     if isinstance(reason, ssl.SSLCertVerificationError):
         return str(reason.verify_message)
-    if isinstance(reason, ssl.SSLError) and reason.reason:
-        return str(reason.reason).lower().replace("_", " ")
-    return "no reason given"
+    word = getattr(reason, "reason", None)  # OpenSSL's; missing when Python made the error
+    return str(word).lower().replace("_", " ") if word else "no reason given"

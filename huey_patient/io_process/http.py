@@ -29,8 +29,8 @@ from ..response import Response
 from ..settings import Settings
 from . import addresses, bodies, retries
 from .connections import Resolver, ends_with_its_connection, new_session, refused
-from .journey import Journey
 from .failures import Failure, failure_of
+from .journey import Journey
 from .outgoing import Outgoing, Preprocessor
 from .proxies import Proxy
 from .redirects import next_hop
@@ -175,7 +175,8 @@ class HttpClient:
         except (aiohttp.ClientError, OSError, ValueError) as reason:
             if not_allowed:
                 return Failure(Blocked, "the address is private")
-            return failure_of(reason, answered=answered)
+            secure = journey.hop.url.startswith("https:")
+            return failure_of(reason, answered=answered, secure=secure)
 
     async def _ask(self, leaving: Outgoing, proxy: Proxy | None) -> aiohttp.ClientResponse:
         if self._session is None:

@@ -28,7 +28,7 @@ from .base import (
     Store,
     SubmitAnswer,
 )
-from .sharing import tell_after_fork
+from .sharing import kind_of_thread, native_lock, tell_after_fork
 
 __all__ = ["MemoryStore"]
 
@@ -85,7 +85,7 @@ class _Shelf:
     """What is held for one `MemoryStorage`, by all its stores together."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self.changed = threading.Condition(native_lock())
         self.rings = 0  # Grows whenever something may have become ready.
         self.last_place = 0
         self.requests: dict[str, _Request] = {}
@@ -265,12 +265,26 @@ class MemoryStore(Store):
             ]
 
     def wait(self, timeout: float) -> bool:
+        if kind_of_thread():
+            return self._wait_by_looking(timeout)
         with self._shelf.changed:
-            rung = self._shelf.changed.wait_for(
-                lambda: self._shelf.rings != self._rings_seen, max(timeout, 0.0)
-            )
+            rung = self._shelf.changed.wait_for(self._has_rung, max(timeout, 0.0))
             self._rings_seen = self._shelf.rings
             return rung
+
+    def _wait_by_looking(self, timeout: float) -> bool:
+        # Under gevent a condition does not reach from a greenlet to a native thread.
+        deadline = time.monotonic() + timeout
+        while not self._has_rung():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(0.02, left))
+        self._rings_seen = self._shelf.rings
+        return True
+
+    def _has_rung(self) -> bool:
+        return self._shelf.rings != self._rings_seen
 
     def close(self) -> None:
         """Nothing to close; what is held stays."""
@@ -279,7 +293,7 @@ class MemoryStore(Store):
         # The state may have been copied in the middle of a change.  It is of no
         # use in a child anyway: nobody there carries requests, and the parent
         # never learns of what a child stores.  Only the lock must not hang.
-        self._shelf.changed = threading.Condition()
+        self._shelf.changed = threading.Condition(native_lock())
 
     def _living(self, owner: str) -> _Owner:
         living = self._shelf.owners.get(owner)

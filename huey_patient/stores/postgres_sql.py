@@ -9,7 +9,9 @@ from __future__ import annotations
 
 __all__ = ["Statements"]
 
-_NOW = "extract(epoch from clock_timestamp())::double precision"
+# Of the statement, and not of the very moment: only what stays the same
+# throughout a statement can be looked up in an index.
+_NOW = "extract(epoch from statement_timestamp())::double precision"
 
 _SCHEMA = """
 create table if not exists {owner} (
@@ -22,7 +24,7 @@ create table if not exists {owner} (
 );
 
 create table if not exists {request} (
-    place bigserial primary key,
+    place bigserial not null,
     queue text not null,
     id text not null,
     sealed bytea not null,
@@ -37,9 +39,11 @@ create table if not exists {request} (
         when due is not null then 'later'
         when strikes > 0 then 'suspect'
         else 'fresh' end) stored,
-    unique (queue, id),
+    primary key (queue, id),
     foreign key (queue, owner) references {owner} (queue, id)
 );
+-- `place` alone has no index, or the planner might walk along that one, past
+-- every answered request, to find the first that is ready.
 create index if not exists {request}_place on {request} (queue, lane, place)
     where answered_at is null;
 create index if not exists {request}_due on {request} (queue, due) where due is not null;
@@ -117,16 +121,15 @@ with living as materialized (
     select 1 from {owner} where queue = %(queue)s and id = %(owner)s and reaped_at is null
     for key share
 ), due as materialized (
-    select %(after_due)s and exists (
-        select 1 from {request} where queue = %(queue)s and due <= {now}) as waiting
+    select %(after_due)s and coalesce({first_due} <= {now}, false) as waiting
 ), picked as materialized (
-    select place, lane from {request}
+    select id, lane from {request}
     where queue = %(queue)s and lane = %(lane)s and answered_at is null
         and exists (select 1 from living) and not (select waiting from due)
     order by place limit %(most)s for update skip locked
 ), taken as (
     update {request} r set owner = %(owner)s, epoch = r.epoch + 1
-    from picked where r.place = picked.place
+    from picked where r.queue = %(queue)s and r.id = picked.id
     returning r.place, r.id, r.epoch, r.strikes, r.sealed, picked.lane as was, r.lane as "is"
 ), moved as (select was, "is" from taken), counted as ({counted})
 select (select count(*) from living), (select waiting from due),
@@ -137,10 +140,11 @@ order by place
 
 _BRING_DUE = """
 with picked as (
-    select place from {request} where queue = %(queue)s and due <= {now}
+    select id from {request} where queue = %(queue)s and due <= {now}
     order by due limit %(some)s for update skip locked
 ), moved as (
-    update {request} r set due = null from picked where r.place = picked.place
+    update {request} r set due = null from picked
+    where r.queue = %(queue)s and r.id = picked.id
     returning 'later' as was, r.lane as "is"
 ), counted as ({counted})
 select 1
@@ -154,23 +158,23 @@ with asked as materialized (
     select * from unnest(%(ids)s::text[], %(epochs)s::bigint[], %(messages)s::bytea[],
         %(priorities)s::double precision[]) with ordinality as a (id, epoch, message, priority, n)
 ), found as materialized (
-    select place, id, epoch, answered_at, lane from {request}
+    select id, epoch, answered_at, lane from {request}
     where queue = %(queue)s and id = any(%(ids)s::text[])
     order by id for update
 ), fitting as materialized (
-    select a.*, f.place, f.lane from asked a join found f using (id)
+    select a.*, f.lane from asked a join found f using (id)
     where f.answered_at is null and (a.epoch is null or a.epoch = f.epoch)
 ), removed as (
     update {request} r set answered_at = {now}, epoch = coalesce(f.epoch, -1),
         owner = null, due = null, sealed = ''
-    from fitting f where r.place = f.place
+    from fitting f where r.queue = %(queue)s and r.id = f.id
     returning r.id, f.lane as was, null::text as "is"
 ), queued as (
     insert into {task} (queue, data, priority)
     select %(queue)s, message, priority from fitting order by n
 ), moved as (select was, "is" from removed), counted as ({counted}), forgotten as (
-    delete from {request} where place in (
-        select place from {request}
+    delete from {request} where queue = %(queue)s and id in (
+        select id from {request}
         where queue = %(queue)s and answered_at <= {now} - %(remembered)s
         order by answered_at limit %(some)s for update skip locked)
 ), notified as materialized (
@@ -191,12 +195,12 @@ _RELEASE = """
 with asked as (
     select * from unnest(%(ids)s::text[], %(epochs)s::bigint[]) as a (id, epoch)
 ), found as materialized (
-    select r.place from {request} r join asked a using (id, epoch)
+    select r.id from {request} r join asked a using (id, epoch)
     where r.queue = %(queue)s and r.owner = %(owner)s
     order by r.id for update of r
 ), moved as (
     update {request} r set owner = null, strikes = r.strikes + %(strikes)s
-    from found f where r.place = f.place
+    from found f where r.queue = %(queue)s and r.id = f.id
     returning 'held' as was, r.lane as "is"
 ), counted as ({counted}), rung as (
     select pg_notify(%(bell)s, '') where exists (select 1 from moved)
@@ -241,7 +245,7 @@ _COUNTS = """
 select coalesce(sum(fresh), 0)::bigint, coalesce(sum(suspect), 0)::bigint,
     coalesce(sum(later), 0)::bigint, coalesce(sum(held), 0)::bigint,
     (select count(*) from (select 1 from {request}
-        where queue = %(queue)s and due <= {now} limit %(some)s) as d)
+        where queue = %(queue)s and due <= {now} order by due limit %(some)s) as d)
 from {counter} where queue = %(queue)s
 """
 
@@ -257,12 +261,18 @@ where queue = %(queue)s and owner is not null
     and (%(owner)s::text is null or owner = %(owner)s)
 """
 
+# Each is the first entry of an index, and not any row that fits: to find any,
+# the planner might read the table from its beginning.
+_FIRST_DUE = """(select due from {request}
+    where queue = %(queue)s and due is not null order by due limit 1)"""
+
+_FIRST_OF = """(select place from {request}
+    where queue = %(queue)s and lane = '{lane}' and answered_at is null
+    order by place limit 1)"""
+
 _ANYTHING = """
-select exists (select 1 from {request}
-        where queue = %(queue)s and lane = 'fresh' and answered_at is null)
-    or exists (select 1 from {request}
-        where queue = %(queue)s and lane = 'suspect' and answered_at is null)
-    or exists (select 1 from {request} where queue = %(queue)s and due <= {now})
+select coalesce({first_due} <= {now}, false)
+    or {first_fresh} is not null or {first_suspect} is not null
 """
 
 
@@ -279,6 +289,9 @@ class Statements:
             "now": _NOW,
         }
         names["counted"] = _COUNTED.format(**names)
+        names["first_due"] = _FIRST_DUE.format(**names)
+        names["first_fresh"] = _FIRST_OF.format(**names, lane="fresh")
+        names["first_suspect"] = _FIRST_OF.format(**names, lane="suspect")
         self.schema = _SCHEMA.format(**names)
         self.submit = _SUBMIT.format(**names)
         self.is_answered = _IS_ANSWERED.format(**names)

@@ -55,6 +55,9 @@ class _Clients:
     def __init__(self, storage: Any, *, most: int, longest_block: float) -> None:
         kwargs = {k: v for k, v in storage.pool.connection_kwargs.items() if k not in _OF_ONE_POOL}
         kwargs["decode_responses"] = False
+        # Older redis-py would wait for ever on a network that went silent.
+        for timeout in ("socket_timeout", "socket_connect_timeout"):
+            kwargs.setdefault(timeout, 5.0)
         self.commands = redis.Redis(
             connection_pool=redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
                 max_connections=most, connection_class=storage.pool.connection_class, **kwargs

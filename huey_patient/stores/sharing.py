@@ -11,9 +11,15 @@ import os
 import sys
 import threading
 import weakref
-from typing import Protocol
+from typing import Any, Protocol
 
-__all__ = ["keep_untouched", "kind_of_thread", "tell_after_fork"]
+__all__ = [
+    "keep_untouched",
+    "kind_of_thread",
+    "native_lock",
+    "tell_after_fork",
+    "tell_before_fork",
+]
 
 
 class _Forgetful(Protocol):
@@ -21,7 +27,16 @@ class _Forgetful(Protocol):
         """Drop locks and connections of the parent process, without using them."""
 
 
-_stores: weakref.WeakSet[_Forgetful] = weakref.WeakSet()
+class _Interruptible(Protocol):
+    def before_fork(self) -> None:
+        """Bring this to a state that may be copied, and keep it there."""
+
+    def after_fork(self) -> None:
+        """Go on, in the parent."""
+
+
+_forgetful: weakref.WeakSet[_Forgetful] = weakref.WeakSet()
+_interruptible: weakref.WeakSet[_Interruptible] = weakref.WeakSet()
 
 # A connection that is garbage-collected is closed, and a parent's connection
 # closed in the child says goodbye to the server, or drops SQLite's locks, in
@@ -29,9 +44,14 @@ _stores: weakref.WeakSet[_Forgetful] = weakref.WeakSet()
 _inherited: list[object] = []
 
 
-def tell_after_fork(store: _Forgetful) -> None:
-    """Call ``store.forget_parent()`` in every forked child, while ``store`` lives."""
-    _stores.add(store)
+def tell_after_fork(link: _Forgetful) -> None:
+    """Call ``link.forget_parent()`` in every forked child, while ``link`` lives."""
+    _forgetful.add(link)
+
+
+def tell_before_fork(link: _Interruptible) -> None:
+    """Call ``link.before_fork()`` and ``after_fork()`` around every fork."""
+    _interruptible.add(link)
 
 
 def keep_untouched(inherited: object) -> None:
@@ -52,9 +72,33 @@ def kind_of_thread() -> int:
     return 0
 
 
-def _start_anew() -> None:
-    for store in list(_stores):
-        store.forget_parent()
+def native_lock() -> Any:
+    """Return a lock that greenlets and native threads may share.
+
+    A greenlet that waits for it stops all others, so whoever holds it does
+    nothing but a few steps in memory.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None:
+        return monkey.get_original("_thread", "allocate_lock")()
+    return threading.Lock()
 
 
-os.register_at_fork(after_in_child=_start_anew)
+def _before() -> None:
+    for link in list(_interruptible):
+        link.before_fork()
+
+
+def _after_in_parent() -> None:
+    for link in list(_interruptible):
+        link.after_fork()
+
+
+def _after_in_child() -> None:
+    for link in list(_forgetful):
+        link.forget_parent()
+
+
+os.register_at_fork(
+    before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+)

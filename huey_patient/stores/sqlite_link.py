@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import ConfigurationError, StoreUnavailable
-from .sharing import keep_untouched, tell_after_fork
+from .sharing import keep_untouched, tell_after_fork, tell_before_fork
 
 __all__ = ["Link"]
 
@@ -25,27 +25,34 @@ __all__ = ["Link"]
 class _Connection:
     """One thread's connection, and what that thread has seen of the file."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.db = db
-        # Held during a call.  `Link.close` only tries it, so that no thread
-        # ever waits here for another.
+    def __init__(self) -> None:
+        self.db: sqlite3.Connection | None = None  # Until the first use.
+        # Held during a call.  Whoever else closes it only tries this lock, so
+        # that no thread ever waits here for another.
         self.in_use = threading.Lock()
         self.unwanted = False
-        self.version_seen = self.version()
-        self.rung = False  # By this very thread, which its own data_version does not show.
+        self.version_seen = 0
+        # Whether this very thread has made something ready: its own
+        # data_version does not show that.  At first nobody has looked yet.
+        self.rung = True
 
-    def version(self) -> int:
-        """A number that changes with every commit of every other connection."""
-        [version] = self.db.execute("pragma data_version").fetchone()
-        return int(version)
-
-    def close_if_idle(self) -> None:
+    def close_if_idle(self) -> bool:
+        """Close it now and return True; or else its user does, after the call."""
         self.unwanted = True
-        if self.in_use.acquire(blocking=False):
-            try:
+        if not self.in_use.acquire(blocking=False):
+            return False
+        try:
+            if self.db is not None:
                 self.db.close()
-            finally:
-                self.in_use.release()
+        finally:
+            self.in_use.release()
+        return True
+
+
+def _version(db: sqlite3.Connection) -> int:
+    """Return a number that changes with every commit of every other connection."""
+    [version] = db.execute("pragma data_version").fetchone()
+    return int(version)
 
 
 class _Lifeline:
@@ -75,6 +82,8 @@ class Link:
     busy_timeout = 30.0
     #: Seconds between two looks at the file in `wait`.
     look_interval = 0.02
+    #: Seconds that a fork waits for calls of other threads to end.
+    fork_patience = 5.0
 
     def __init__(self, storage: Any, schema: str) -> None:
         if _in_memory(storage.filename):
@@ -89,11 +98,26 @@ class Link:
         self._file: str | None = None  # Known once it was opened.
         self._identity: tuple[int, int] | None = None
         self._forget_all()
+        tell_before_fork(self)
         tell_after_fork(self)
 
     def _forget_all(self) -> None:
         self._local = threading.local()
         self._connections: set[_Connection] = set()
+        self._forks = 0  # Going on just now.
+
+    def before_fork(self) -> None:
+        # SQLite keeps the locks of a process in its memory.  A child that
+        # inherits one, even of a connection it never touches, finds the file
+        # locked for ever.  So no connection of ours goes through a fork.
+        self._forks += 1
+        deadline = time.monotonic() + self.fork_patience
+        for connection in list(self._connections):
+            while not connection.close_if_idle() and time.monotonic() < deadline:
+                time.sleep(0.001)
+
+    def after_fork(self) -> None:
+        self._forks -= 1
 
     def forget_parent(self) -> None:
         keep_untouched((self._local, self._connections))
@@ -101,18 +125,16 @@ class Link:
 
     def close(self) -> None:
         """Close connections; one that is in use right now closes after that use."""
-        local, connections = self._local, self._connections
+        connections = self._connections
         self._file = None
         self._forget_all()
         for connection in list(connections):
             connection.close_if_idle()
-        del local
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction, from the write lock to the commit."""
-        with self._explained(), self._used() as connection:
-            db = connection.db
+        with self.read() as db:
             db.execute("begin immediate")
             try:
                 yield db
@@ -124,46 +146,70 @@ class Link:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection outside of any transaction."""
-        with self._explained(), self._used() as connection:
-            yield connection.db
+        """This thread's connection, outside of any transaction."""
+        with self._explained():
+            connection = self._lent()
+            try:
+                assert connection.db is not None
+                yield connection.db
+            finally:
+                connection.in_use.release()
+                if connection.unwanted:
+                    connection.close_if_idle()
 
     def ring(self) -> None:
-        """Remember that this thread has made something ready."""
+        """Remember, inside a call, that this thread has made something ready."""
         self._mine().rung = True
 
-    def look(self) -> None:
+    def look(self, db: sqlite3.Connection) -> None:
         """Remember what the file looks like now: only what comes later ends a wait."""
-        connection = self._mine()
-        connection.rung = False
-        connection.version_seen = connection.version()
+        mine = self._mine()
+        mine.rung, mine.version_seen = False, _version(db)
 
     def wait(self, timeout: float, anything: Callable[[sqlite3.Connection], bool]) -> bool:
         """Block until the file changed since the last `look` and ``anything`` is true."""
         deadline = time.monotonic() + timeout
-        with self._explained():
-            while True:
-                with self._used() as connection:
-                    version = connection.version()
-                    changed = connection.rung or version != connection.version_seen
-                    connection.rung, connection.version_seen = False, version
-                    # Most changes are Huey's own; looking costs less than a
-                    # claim, which takes the write lock.
-                    if changed and anything(connection.db):
-                        return True
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                time.sleep(min(self.look_interval, left))
+        while True:
+            with self.read() as db:
+                mine = self._mine()
+                changed = mine.rung or _version(db) != mine.version_seen
+                self.look(db)
+                # Most changes are Huey's own; looking costs less than a claim,
+                # which takes the write lock.
+                if changed and anything(db):
+                    return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(self.look_interval, left))
 
-    @contextmanager
-    def _used(self) -> Iterator[_Connection]:
-        self._check_file()
-        connection = self._mine()
-        with connection.in_use:
-            yield connection
-        if connection.unwanted:
-            connection.close_if_idle()
+    def _mine(self) -> _Connection:
+        lifeline: _Lifeline | None = getattr(self._local, "lifeline", None)
+        if lifeline is None or lifeline.connection.unwanted:
+            lifeline = _Lifeline(_Connection(), self._connections)
+            self._connections.add(lifeline.connection)
+            self._local.lifeline = lifeline
+        return lifeline.connection
+
+    def _lent(self) -> _Connection:
+        """Return this thread's connection, open and in use."""
+        while True:
+            connection = self._mine()
+            connection.in_use.acquire()
+            # Looked at only now: `before_fork` first counts itself and then
+            # tries the locks, so one of the two always sees the other.
+            if not self._forks and not connection.unwanted:
+                break
+            connection.in_use.release()
+            time.sleep(0.001)
+        try:
+            self._check_file()
+            if connection.db is None:
+                connection.db = self._open()
+        except BaseException:
+            connection.in_use.release()
+            raise
+        return connection
 
     def _check_file(self) -> None:
         # A deleted file still takes writes from those who have it open, and
@@ -174,15 +220,7 @@ class Link:
                 "restart every process that uses it"
             )
 
-    def _mine(self) -> _Connection:
-        lifeline: _Lifeline | None = getattr(self._local, "lifeline", None)
-        if lifeline is None or lifeline.connection.unwanted:
-            lifeline = _Lifeline(self._open(), self._connections)
-            self._connections.add(lifeline.connection)
-            self._local.lifeline = lifeline
-        return lifeline.connection
-
-    def _open(self) -> _Connection:
+    def _open(self) -> sqlite3.Connection:
         storage = self._storage
         db = sqlite3.connect(
             storage.filename,
@@ -201,7 +239,7 @@ class Link:
             if self._file is None:
                 _, _, self._file = db.execute("pragma database_list").fetchone()
                 self._identity = _identity(self._file)
-            return _Connection(db)
+            return db
         except BaseException:
             db.close()
             raise

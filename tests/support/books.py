@@ -1,0 +1,78 @@
+"""Two requests, one call that is broken off somewhere, and whether the books balance."""
+
+from __future__ import annotations
+
+from huey_patient.stores.base import Counts, Settlement
+
+CALLS = ["submit", "claim", "settle", "release", "reap", "cancel", "beat"]
+
+NOTHING = {"fresh": 0, "suspect": 0, "later": 0, "held": 0}
+
+#: How the requests "a" and "b" lie before each call, and after it.
+BEFORE = {
+    "submit": Counts(**NOTHING | {"fresh": 1}),
+    "claim": Counts(**NOTHING | {"fresh": 2}),
+    "settle": Counts(**NOTHING | {"held": 2}),
+    "release": Counts(**NOTHING | {"held": 2}),
+    "reap": Counts(**NOTHING | {"held": 2}),
+    "cancel": Counts(**NOTHING | {"held": 2}),
+    "beat": Counts(**NOTHING | {"held": 2}),
+}
+AFTER = {
+    "submit": Counts(**NOTHING | {"fresh": 2}),
+    "claim": Counts(**NOTHING | {"held": 2}),
+    "settle": Counts(**NOTHING),
+    "release": Counts(**NOTHING | {"suspect": 2}),
+    "reap": Counts(**NOTHING | {"suspect": 2}),
+    "cancel": Counts(**NOTHING | {"held": 1}),
+    "beat": Counts(**NOTHING | {"held": 2}),
+}
+
+SETTLEMENTS = [Settlement(id=id, epoch=1, message=id.encode()) for id in ("a", "b")]
+
+
+def prepare(store, call):
+    """Bring ``store`` to where ``call`` can be made by the owner "o"."""
+    store.submit("a", b"x")
+    if call != "submit":
+        store.submit("b", b"x")
+    store.register("o", b"")
+    if call not in ("submit", "claim"):
+        store.claim("o", "fresh", 2)
+    assert store.counts() == BEFORE[call]
+
+
+def make(call, store):
+    """Make ``call``, as it would be made again after a failure."""
+    return {
+        "submit": lambda: store.submit("b", b"x"),
+        "claim": lambda: store.claim("o", "fresh", 2),
+        "settle": lambda: store.settle("o", SETTLEMENTS),
+        "release": lambda: store.release("o", [("a", 1), ("b", 1)], strike=True),
+        "reap": lambda: store.reap("o", 1),
+        "cancel": lambda: store.cancel("a", b"canceled"),
+        "beat": lambda: store.beat("o", b""),
+    }[call]()
+
+
+def assert_they_balance(backend, call):
+    """After ``call`` was broken off: all of it happened or nothing, and nothing is lost."""
+    store = backend.store
+    assert store.counts() in (BEFORE[call], AFTER[call])
+
+    # Repeating the call, as its caller would, ends in the same place.
+    make(call, store)
+    assert store.counts() == AFTER[call]
+
+    # Then the owner is lost, and another one answers all there is.
+    for owner in store.owners():
+        assert store.reap(owner.id, owner.beat)
+    store.register("last", b"")
+    leases = store.claim("last", "fresh", 9) + store.claim("last", "suspect", 9)
+    answers = [Settlement(id=x.id, epoch=x.epoch, message=x.id.encode()) for x in leases]
+    assert store.settle("last", answers) == ["ok"] * len(leases)
+
+    messages = [b"a" if message == b"canceled" else message for message in backend.queued()]
+    assert sorted(messages) == [b"a", b"b"]
+    assert store.counts() == Counts(**NOTHING)
+    assert store.owners()[0].held == 0
