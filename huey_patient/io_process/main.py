@@ -22,6 +22,7 @@ from typing import Any
 
 from ..envelope import Keyring
 from ..pipe import Frame, FrameError, Kind, Pipe, encode, fields, frame_limit
+from .connections import smaller_tls_buffers
 from .exchange import Exchange
 from .handle import ChildConfig, descriptors_for
 from .http import HttpClient
@@ -64,10 +65,14 @@ def _allow_sockets(connections: int) -> None:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed: a TLS connection costs it a quarter of the memory."""
+    """uvloop where it is installed: a TLS connection costs it a quarter of the memory.
+
+    asyncio does as well with smaller buffers.
+    """
     try:
         import uvloop
     except ImportError:
+        smaller_tls_buffers()
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
