@@ -80,7 +80,7 @@ def redis_server(*options: str) -> Iterator[Server]:
         finally:
             server.stop()
     finally:
-        shutil.rmtree(directory)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -112,7 +112,7 @@ def postgres_server() -> Iterator[Server]:
         finally:
             server.stop()
     finally:
-        shutil.rmtree(directory)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def missing(reason: str) -> None:

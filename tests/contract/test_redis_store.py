@@ -1,0 +1,329 @@
+"""What only the Redis store must do: refusals of the server, and scripts."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import redis
+from huey.storage import PriorityRedisStorage, RedisStorage
+from support import servers
+from support.backends import Backend, open_backend
+
+from huey_patient.errors import StoreUnavailable
+from huey_patient.stores import redis as redis_module
+from huey_patient.stores import store_for
+from huey_patient.stores.base import Beat, Counts, Settlement
+from huey_patient.stores.redis_link import _advice
+
+NOTHING = Counts(fresh=0, suspect=0, later=0, held=0)
+
+
+@pytest.fixture(params=["redis", "redis-priority", "redis-expire"])
+def backend(request, redis_server):
+    opened = open_backend(request.param, redis_server)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def own_redis():
+    """A server whose settings may be changed."""
+    try:
+        with servers.redis_server() as server:
+            yield server
+    except FileNotFoundError as reason:
+        servers.missing(str(reason))
+
+
+def settled(id, epoch=1):
+    return [Settlement(id=id, epoch=epoch, message=b"m")]
+
+
+def keys_of(backend):
+    prefix = f"patient.{backend.storage.name}."
+    return sorted(key.decode() for key in backend.storage.conn.keys(prefix + "*"))
+
+
+def test_nothing_is_left_of_answered_requests_but_their_tombstones(backend, store):
+    store.register("o", b"")
+    store.submit("a", b"x")
+    store.submit("b", b"x")
+    store.submit("c", b"x", due=4e9)
+    store.claim("o", "fresh", 2)
+    store.release("o", [("a", 1)], strike=True)
+    store.claim("o", "suspect", 2)
+    store.settle("o", [*settled("a", 2), *settled("b")])
+    store.cancel("c", b"canceled")
+    store.reap("o", 1)
+
+    prefix = f"patient.{backend.storage.name}."
+    left = [key.removeprefix(prefix) for key in keys_of(backend)]
+
+    assert [key for key in left if key not in ("bell", "seq")] == [
+        "reaped.o",
+        "tomb.a",
+        "tomb.b",
+        "tomb.c",
+    ]
+    for key in ("reaped.o", "tomb.a", "tomb.b", "tomb.c"):
+        assert 3500 < backend.storage.conn.ttl(prefix + key) <= 3600
+
+
+def test_no_key_of_a_living_request_expires(backend, store):
+    store.register("o", b"")
+    store.submit("a", b"x")
+    store.submit("b", b"x", due=4e9)
+    store.submit("c", b"x")
+    store.claim("o", "fresh", 1)
+
+    assert {backend.storage.conn.ttl(key) for key in keys_of(backend)} == {-1}
+
+
+def test_the_bell_is_never_longer_than_one(backend, store):
+    for n in range(5):
+        store.submit(f"r{n}", b"x")
+
+    assert backend.storage.conn.llen(f"patient.{backend.storage.name}.bell") == 1
+
+
+def test_a_claim_that_leaves_some_rings_for_the_next_courier(store):
+    store.register("o", b"")
+    for id in "abc":
+        store.submit(id, b"x")
+    assert store.wait(0)
+    assert not store.wait(0)
+
+    store.claim("o", "fresh", 2)
+    assert store.wait(0)
+    store.claim("o", "fresh", 2)
+
+    assert not store.wait(0)
+
+
+def test_scripts_are_sent_again_after_the_server_forgot_them(backend, store):
+    store.submit("a", b"x")
+    backend.storage.conn.script_flush()
+
+    assert store.submit("b", b"x") == "new"
+    assert store.counts().fresh == 2
+
+
+@pytest.mark.parametrize("wrong", [RedisStorage, PriorityRedisStorage])
+def test_a_queue_of_the_wrong_type_stops_a_settlement_before_anything_is_removed(
+    wrong, redis_server
+):
+    right = PriorityRedisStorage if wrong is RedisStorage else RedisStorage
+    storage = wrong("mixed", port=redis_server.port, blocking=False)
+    other = right("mixed", port=redis_server.port, blocking=False)
+    other.enqueue(b"older")
+    store = store_for(storage)
+    store.register("o", b"")
+    store.submit("a", b"x")
+    store.submit("b", b"x")
+    store.claim("o", "fresh", 1)
+
+    with pytest.raises(StoreUnavailable, match="RedisHuey keeps a list and PriorityRedisHuey"):
+        store.settle("o", settled("a"))
+    with pytest.raises(StoreUnavailable):
+        store.cancel("b", b"m")
+
+    assert store.counts() == Counts(fresh=1, suspect=0, later=0, held=1)
+    assert other.dequeue() == b"older"
+    assert store.settle("o", settled("a")) == ["ok"]
+    assert store.cancel("b", b"m")
+    storage.conn.flushdb()
+    for thing in (store, storage, other):
+        thing.close()
+
+
+def test_a_full_server_refuses_a_submit_and_lets_the_rest_through(own_redis):
+    backend = open_backend("redis", own_redis)
+    store = backend.store
+    store.register("o", b"")
+    for id in "abc":
+        store.submit(id, b"x" * 1000)
+    backend.storage.conn.config_set("maxmemory", 1)
+
+    with pytest.raises(StoreUnavailable, match="maxmemory"):
+        store.submit("d", b"x")
+
+    # Else nothing could ever make room again.
+    assert store.counts().fresh == 3
+    assert len(store.claim("o", "fresh", 3)) == 3
+    assert store.beat("o", b"") == Beat(held=3)
+    assert store.settle("o", settled("a")) == ["ok"]
+    assert store.release("o", [("b", 1)], strike=True) == 1
+    assert store.reap("o", 2)
+    assert store.cancel("c", b"m")
+    assert store.counts() == Counts(fresh=0, suspect=1, later=0, held=0)
+    backend.close()
+
+
+def test_a_server_without_flags_is_talked_to_without(own_redis, monkeypatch):
+    # As a server before version 7 sees the first line of a flagged script.
+    backend = open_backend("redis", own_redis)
+    for script in vars(redis_module).values():
+        if isinstance(script, redis_module.Script):
+            monkeypatch.setattr(script, "flagged", b"#not lua\n" + script.plain)
+
+    backend.store.register("o", b"")
+
+    assert backend.store.submit("a", b"x") == "new"
+    assert len(backend.store.claim("o", "fresh", 1)) == 1
+    backend.close()
+
+
+def test_a_replica_refuses_and_says_so(own_redis):
+    backend = open_backend("redis", own_redis)
+    backend.store.submit("a", b"x")
+    backend.storage.conn.replicaof("127.0.0.1", servers.free_port())
+
+    with pytest.raises(StoreUnavailable, match="primary"):
+        backend.store.submit("b", b"x")
+
+    backend.storage.conn.replicaof("NO", "ONE")
+    assert backend.store.submit("b", b"x") == "new"
+    backend.close()
+
+
+def test_a_busy_server_is_said_to_be_busy(own_redis):
+    backend = open_backend("redis", own_redis)
+    backend.storage.conn.config_set("busy-reply-threshold", 1)
+    looping = threading.Thread(target=loop_until_killed, args=(own_redis.port,))
+    looping.start()
+
+    with pytest.raises(StoreUnavailable, match="SCRIPT KILL"):
+        count_until_refused(backend.store)
+
+    backend.storage.conn.script_kill()
+    looping.join()
+    assert backend.store.counts() == NOTHING
+    backend.close()
+
+
+def count_until_refused(store):
+    while True:
+        store.counts()
+
+
+def loop_until_killed(port):
+    client = redis.Redis(port=port)
+    with pytest.raises(redis.ResponseError):
+        client.eval("while true do end", 0)
+    client.close()
+
+
+def test_a_server_that_is_away_is_unavailable_and_then_available_again():
+    storage = RedisStorage("q", port=servers.free_port())
+    store = store_for(storage)
+
+    for call in (lambda: store.submit("a", b"x"), lambda: store.wait(1), store.owners):
+        with pytest.raises(StoreUnavailable, match="call again"):
+            call()
+
+    store.close()
+    storage.close()
+
+
+def test_a_reap_that_was_broken_off_is_finished_by_the_next_beat_of_anybody(backend, store):
+    store.register("lost", b"")
+    store.register("other", b"")
+    for n in range(7):
+        store.submit(f"r{n}", b"x")
+    store.claim("lost", "fresh", 7)
+    break_off_after(store, portions=2)
+    with pytest.raises(StoreUnavailable):
+        store.reap("lost", 1)
+    assert store.counts() == Counts(fresh=0, suspect=4, later=0, held=3)
+
+    # A sweeper that starts anew sees no such owner, and it gets nothing.
+    another = backend.another()
+    assert [seen.id for seen in another.owners()] == ["other"]
+    assert {one.owner for one in another.held()} == {"lost"}
+
+    another.beat("other", b"")
+
+    assert another.counts() == Counts(fresh=0, suspect=7, later=0, held=0)
+    assert [lease.strikes for lease in another.claim("other", "suspect", 9)] == [1] * 7
+    another.close()
+
+
+def break_off_after(store, *, portions):
+    """Let ``store`` free two requests at a time, and break off after some portions."""
+    run, left = store._link.run, [portions]
+
+    def breaking(script, keys, args=()):
+        if script.name == "bury":
+            if not left[0]:
+                raise StoreUnavailable("broken off")
+            left[0] -= 1
+            args = [args[0], 2]
+        return run(script, keys, args)
+
+    store._link.run = breaking
+
+
+def test_requests_can_be_settled_while_their_owner_is_being_buried(backend, store):
+    store.register("lost", b"")
+    for id in "abcd":
+        store.submit(id, b"x")
+    store.claim("lost", "fresh", 4)
+    break_off_after(store, portions=1)
+    with pytest.raises(StoreUnavailable):
+        store.reap("lost", 1)
+    another = backend.another()
+
+    answers = another.settle("lost", [x for id in "abcd" for x in settled(id)])
+
+    assert answers == ["ok"] * 4
+    another.reap("nobody", 1)
+    assert another.counts() == NOTHING
+    another.close()
+
+
+def test_the_connections_are_made_like_those_of_huey(redis_server):
+    made = []
+
+    class Mine(redis.Connection):
+        def __init__(self, *args, **kwargs):
+            made.append(kwargs["client_name"])
+            super().__init__(*args, **kwargs)
+
+    pool = redis.ConnectionPool(Mine, port=redis_server.port, client_name="mine")
+    storage = RedisStorage("q", connection_pool=pool)
+    backend = Backend("redis", storage, store_for(storage))
+
+    backend.store.counts()
+    backend.store.wait(0)
+
+    assert made == ["mine", "mine"]
+    assert not pool._available_connections
+    backend.close()
+    pool.disconnect()
+
+
+def test_all_connections_in_use_means_waiting_and_not_an_error(redis_server, monkeypatch):
+    backend = open_backend("redis", redis_server)
+    monkeypatch.setattr(type(backend.store._link), "most_connections", 2)
+    answers = []
+
+    threads = [
+        threading.Thread(target=lambda n=n: answers.append(backend.store.submit(f"r{n}", b"x")))
+        for n in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert answers == ["new"] * 12
+    backend.close()
+
+
+def test_an_error_says_what_to_do():
+    assert "reading its data" in _advice(redis.BusyLoadingError("loading"))
+    assert "disk" in _advice(redis.ResponseError("MISCONF Redis is configured to save"))
+    assert "permission" in _advice(redis.exceptions.NoPermissionError("no"))
+    assert "one server" in _advice(redis.exceptions.ClusterCrossSlotError("keys"))
+    assert "call again" in _advice(redis.TimeoutError("Timeout reading from socket"))

@@ -1,0 +1,410 @@
+"""Break the stores, one sentence of the contract at a time, and see who notices.
+
+    python tests/mutants.py [words of a mutant's name...]
+
+Each mutant is one deliberate mistake in a copy of the package.  For each the
+tests of its backend are run until one fails; a mutant that no test kills is a
+sentence that no test holds, and makes this program fail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+STORES = "huey_patient/stores"
+CONTRACT = ("tests/contract/test_store_contract.py", "tests/contract/test_store_machine.py")
+CRASH = "tests/crash"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake: ``edits`` are (file, what stands there, what stands there then)."""
+
+    name: str
+    kind: str  #: The backend, as in the tests' parameters.
+    edits: tuple[tuple[str, str, str], ...]
+    tests: tuple[str, ...] = CONTRACT
+
+
+def mutant(name: str, kind: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    return Mutant(name, kind, ((file, old, new),), tests or CONTRACT)
+
+
+MUTANTS = [
+    # No epoch check: a holder that was overtaken may settle.
+    mutant(
+        "no epoch check",
+        "memory",
+        "memory.py",
+        'if request.epoch != one.epoch:\n            return "stale"',
+        "pass",
+    ),
+    mutant(
+        "no epoch check",
+        "sqlite",
+        "sqlite.py",
+        '"delete from patient_request where queue = ? and id = ? and epoch = ?"',
+        '"delete from patient_request where queue = ? and id = ? and ? > 0"',
+    ),
+    mutant(
+        "no epoch check",
+        "redis",
+        "lua/settle.lua",
+        "if epoch ~= 'any' and current ~= epoch then return 'stale' end",
+        "",
+    ),
+    mutant(
+        "no epoch check",
+        "postgres",
+        "postgres_sql.py",
+        "(a.epoch is null or a.epoch = f.epoch)",
+        "true",
+    ),
+    # Reap without compare-and-swap: an owner that has beaten since is harmed.
+    mutant(
+        "reap without compare-and-swap",
+        "memory",
+        "memory.py",
+        "if silent is None or silent.beat != beat_seen:",
+        "if silent is None:",
+    ),
+    mutant(
+        "reap without compare-and-swap",
+        "sqlite",
+        "sqlite.py",
+        "and id = ? and beat = ? and reaped_at is null",
+        "and id = ? and ? > 0 and reaped_at is null",
+    ),
+    mutant(
+        "reap without compare-and-swap",
+        "redis",
+        "lua/reap.lua",
+        "if redis.call('HGET', KEYS[1], owner) ~= ARGV[2] then return 0 end",
+        "if redis.call('HEXISTS', KEYS[1], owner) == 0 then return 0 end",
+    ),
+    mutant(
+        "reap without compare-and-swap",
+        "postgres",
+        "postgres_sql.py",
+        "and beat = %(seen)s and",
+        "and",
+    ),
+    # No tombstone: a submit repeated after the answer runs a second time.
+    mutant(
+        "no tombstone",
+        "memory",
+        "memory.py",
+        "self._shelf.tombs[id] = (epoch, self._clock())",
+        "pass",
+    ),
+    mutant(
+        "no tombstone",
+        "sqlite",
+        "sqlite.py",
+        "self._bury(db, one.id, one.epoch)",
+        "pass",
+    ),
+    mutant(
+        "no tombstone",
+        "redis",
+        "lua/settle.lua",
+        "redis.call('SET', tomb, buried, 'EX', ARGV[2])",
+        "",
+    ),
+    mutant(
+        "no tombstone",
+        "postgres",
+        "postgres_sql.py",
+        "where r.answered_at <= {now} - %(remembered)s\n    returning",
+        "where r.answered_at is not null\n    returning",
+    ),
+    # Claim without owner guard: leases nobody will ever reap.
+    mutant(
+        "claim without owner guard",
+        "memory",
+        "memory.py",
+        "living = self._living(owner)\n            self._bring_due()",
+        "living = self._shelf.owners.setdefault(owner, _Owner(b''))\n            self._bring_due()",
+    ),
+    mutant(
+        "claim without owner guard",
+        "sqlite",
+        "sqlite.py",
+        "if not self._lives(db, owner):",
+        "if False:",
+    ),
+    mutant(
+        "claim without owner guard",
+        "redis",
+        "lua/claim.lua",
+        "if redis.call('HEXISTS', KEYS[1], owner) == 0 then return 'fenced' end",
+        "",
+    ),
+    mutant(
+        "claim without owner guard",
+        "postgres",
+        "postgres_sql.py",
+        "and exists (select 1 from living) and not",
+        "and not",
+    ),
+    # A beat that upserts revives the dead.
+    mutant(
+        "beat that upserts",
+        "memory",
+        "memory.py",
+        "living = self._living(owner)\n            living.beat += 1",
+        "living = self._shelf.owners.setdefault(owner, _Owner(b''))\n            living.beat += 1",
+    ),
+    mutant(
+        "beat that upserts",
+        "sqlite",
+        "sqlite.py",
+        "if not beaten.rowcount:\n                raise Fenced(owner)",
+        "if not beaten.rowcount:\n                db.execute('insert or replace into patient_owner"
+        " (queue, id, info) values (?, ?, ?)', (self._queue, owner, info))",
+    ),
+    mutant(
+        "beat that upserts",
+        "redis",
+        "lua/beat.lua",
+        "if redis.call('HEXISTS', KEYS[1], owner) == 0 then return 'fenced' end",
+        "",
+    ),
+    mutant(
+        "beat that upserts",
+        "postgres",
+        "postgres_sql.py",
+        "update {owner} set beat = beat + 1, info = %(info)s\n"
+        "    where queue = %(queue)s and id = %(owner)s and reaped_at is null returning 1",
+        "insert into {owner} as o (queue, id, info) values (%(queue)s, %(owner)s, %(info)s)\n"
+        "    on conflict (queue, id) do update set beat = o.beat + 1, info = excluded.info,\n"
+        "    reaped_at = null returning 1",
+    ),
+    # Release without owner: somebody else's lease is given back.
+    mutant(
+        "release without owner",
+        "memory",
+        "memory.py",
+        "if request is None or (request.owner, request.epoch) != (owner, epoch):",
+        "if request is None or request.owner is None or request.epoch != epoch:",
+    ),
+    mutant(
+        "release without owner",
+        "sqlite",
+        "sqlite.py",
+        "and id = ? and epoch = ? and owner = ?",
+        "and id = ? and epoch = ? and ? <> ''",
+    ),
+    mutant(
+        "release without owner",
+        "redis",
+        "lua/release.lua",
+        "local held = redis.call('HGET', KEYS[1], id) == owner",
+        "local held = redis.call('HEXISTS', KEYS[1], id) == 1",
+    ),
+    mutant(
+        "release without owner",
+        "postgres",
+        "postgres_sql.py",
+        "where r.queue = %(queue)s and r.owner = %(owner)s\n    order by",
+        "where r.queue = %(queue)s and r.owner is not null and %(owner)s <> ''\n    order by",
+    ),
+    # Release without epoch: a lease is given back that was given anew since.
+    mutant(
+        "release without epoch",
+        "redis",
+        "lua/release.lua",
+        "if held and redis.call('HGET', KEYS[2], id) == ARGV[i + 1] then",
+        "if held then",
+    ),
+    mutant(
+        "release without epoch",
+        "sqlite",
+        "sqlite.py",
+        "and id = ? and epoch = ? and owner = ?",
+        "and id = ? and ? > 0 and owner = ?",
+    ),
+    # Two-step settle: what is killed in between has lost its callback.
+    mutant(
+        "two-step settle",
+        "sqlite",
+        "sqlite.py",
+        "            self._bury(db, one.id, one.epoch)\n",
+        "            db.execute('commit')\n            db.execute('begin immediate')\n"
+        "            self._bury(db, one.id, one.epoch)\n",
+        CRASH,
+    ),
+    Mutant(
+        "two-step settle",
+        "redis",
+        (
+            ("lua/settle.lua", "    push(message, score)\n", ""),
+            (
+                "redis.py",
+                "        for i, answer in enumerate(answers):\n",
+                "        for i, answer in enumerate(answers):\n"
+                "            if answer == 'ok':\n"
+                "                self._link.look(lambda ask: ask.lpush("
+                "self._queue_key, entries[i][2]))\n",
+            ),
+        ),
+        (CRASH,),
+    ),
+    Mutant(
+        "two-step settle",
+        "postgres",
+        (
+            (
+                "postgres_sql.py",
+                "    insert into {task} (queue, data, priority)\n"
+                "    select %(queue)s, message, priority from fitting order by n\n",
+                "    select 1\n",
+            ),
+            (
+                "postgres.py",
+                "            answers += [row[0] for row in rows]\n",
+                "            answers += [row[0] for row in rows]\n"
+                "            for [answer], entry in zip(rows, batch):\n"
+                "                if answer == 'ok':\n"
+                "                    self._ask('insert into huey_task (queue, data) values"
+                " (%(queue)s, %(data)s) returning 1', data=entry[2])\n",
+            ),
+        ),
+        (CRASH,),
+    ),
+    # A script is not rolled back: what is removed before the push is lost if that fails.
+    mutant(
+        "removed before pushed",
+        "redis",
+        "lua/settle.lua",
+        "    push(message, score)\n",
+        "    redis.call('HDEL', KEYS[1], id)\n    push(message, score)\n",
+        "tests/contract/test_redis_store.py",
+    ),
+    # A reap that was broken off is finished by nobody.
+    mutant(
+        "reap never finished",
+        "redis",
+        "redis.py",
+        "        if dead:\n",
+        "        if False:\n",
+        "tests/contract/test_redis_store.py",
+    ),
+    # The scripts of a consumer do not run when memory is full.
+    mutant(
+        "no way out of a full memory",
+        "redis",
+        "redis_link.py",
+        'b"#!lua flags=allow-oom\\n" + self.plain if when_full else self.plain',
+        "self.plain",
+        "tests/contract/test_redis_store.py",
+    ),
+    # A reaper that does not wait for a claim in flight.
+    mutant(
+        "reap without lock",
+        "postgres",
+        "postgres_sql.py",
+        "and beat = %(seen)s and reaped_at is null\n    for update\n",
+        "and beat = %(seen)s and reaped_at is null\n",
+        "tests/contract/test_postgres_store.py",
+    ),
+    mutant(
+        "claim without lock on its owner",
+        "postgres",
+        "postgres_sql.py",
+        "and id = %(owner)s and reaped_at is null\n    for key share\n",
+        "and id = %(owner)s and reaped_at is null\n",
+        "tests/contract/test_postgres_store.py",
+    ),
+    # Half a transaction per call.
+    mutant(
+        "no write lock",
+        "sqlite",
+        "sqlite_link.py",
+        'db.execute("begin immediate")',
+        'db.execute("begin")',
+        "tests/contract/test_store_sharing.py",
+        "tests/crash/test_sqlite_killed.py",
+    ),
+    # Claimed anew, though nobody had it: an outcome that comes late is wasted.
+    mutant(
+        "epoch raised on release",
+        "sqlite",
+        "sqlite.py",
+        'set owner = null, strikes = strikes + ?"',
+        'set owner = null, epoch = epoch + 1, strikes = strikes + ?"',
+    ),
+    mutant(
+        "place lost on release",
+        "redis",
+        "lua/release.lua",
+        "redis.call('ZADD', lane, redis.call('HGET', KEYS[4], id), id)",
+        "redis.call('ZADD', lane, 1e15 + i, id)",
+    ),
+    mutant(
+        "connections cross a fork",
+        "sqlite",
+        "sqlite_link.py",
+        "        tell_before_fork(self)\n",
+        "",
+        "tests/contract/test_store_sharing.py",
+    ),
+]
+
+
+def killer_of(mutant: Mutant) -> str | None:
+    """Return the first test that fails with ``mutant`` in place, or None."""
+    with tempfile.TemporaryDirectory(prefix="patient-mutant-") as folder:
+        for part in ("huey_patient", "tests", "pyproject.toml"):
+            copy = shutil.copytree if (PROJECT / part).is_dir() else shutil.copy
+            copy(PROJECT / part, Path(folder, part))
+        for file, old, new in mutant.edits:
+            path = Path(folder, STORES, file)
+            text = path.read_text()
+            if text.count(old) != 1:
+                sys.exit(f"{mutant.name}, {mutant.kind}: {file} has {text.count(old)} times\n{old}")
+            path.write_text(text.replace(old, new))
+        options = ["-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--timeout", "40"]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *mutant.tests, "-k", _selection(mutant)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode == 0:
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) (?:\S*/)?(\S+)", done.stdout, re.MULTILINE)
+    if done.returncode != 1 or found is None:
+        sys.exit(f"{mutant.name}, {mutant.kind}: the tests did not run\n{done.stdout}{done.stderr}")
+    return found[1]
+
+
+def _selection(mutant: Mutant) -> str:
+    # A list queue is enough for Redis; the other kinds share the same scripts.
+    others = {"redis": " and not priority and not expire"}.get(mutant.kind, "")
+    return f"{mutant.kind}{others}"
+
+
+def main(words: list[str]) -> int:
+    survivors = 0
+    for one in MUTANTS:
+        name = f"{one.name}, {one.kind}"
+        if not all(word in name for word in words):
+            continue
+        killer = killer_of(one)
+        survivors += killer is None
+        print(f"{name:45} {killer or 'SURVIVED'}", flush=True)
+    return survivors
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
