@@ -6,7 +6,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 here = Path(__file__).parent
-version = re.search(r'__version__ = "([^"]+)"', (here / "huey_patient/version.py").read_text()).group(1)
+source = (here / "huey_patient/version.py").read_text()
+version = re.search(r'__version__ = "([^"]+)"', source).group(1)
 
 EXTRAS = {
     # Older versions cannot limit what one call decodes to.

@@ -33,7 +33,9 @@ from .errors import (
     UnknownCallback,
 )
 from .label import Label
+from .receipts import WAITING_SECONDS, Receipts
 from .response import CallbackArgs, Response
+from .stores.base import Settlement, Store
 from .wire import Outcome, Reason, read_outcome, read_submission, write_outcome
 
 __all__ = ["Callbacks", "Hooks"]
@@ -75,13 +77,23 @@ class _Callback:
 class Callbacks:
     """The callbacks of one Huey, and the reader of what they are given."""
 
-    def __init__(self, huey: Huey, keyring: Keyring, hooks: Hooks, *, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        huey: Huey,
+        keyring: Keyring,
+        hooks: Hooks,
+        *,
+        store: Callable[[], Store],
+        max_body_bytes: int,
+    ) -> None:
         self._huey = huey
         self._keyring = keyring
         self._hooks = hooks
         # A body was bounded when it was read or submitted, perhaps by a process
         # with larger settings; this stops what no process of ours would make.
         self._max_body_bytes = max(max_body_bytes, MOST_BODY_BYTES)
+        self._receipts = Receipts(store)
+        self._with_receipt: set[str] = set()
         self._by_target: dict[Any, str] = {}
         self._returning = self._builtin("ReturnResponse", self._return_response)
         self._undelivered = self._builtin(
@@ -116,10 +128,14 @@ class Callbacks:
                 f"got {type(target).__name__}"
             )
         name = options.pop("name", None) or target.__name__
-        run = self._runner(call, with_task=with_task)
+        keep = _checked_delivery(options.pop("delivery", None))
+        run = self._runner(call, with_task=with_task, keep=keep)
         run.__module__, run.__doc__ = target.__module__, target.__doc__
         wrapper = self._huey.task(context=True, name=name, **options)(run)
-        self._by_target[target] = self._huey._registry.task_to_string(wrapper.task_class)
+        full_name = str(self._huey._registry.task_to_string(wrapper.task_class))
+        self._by_target[target] = full_name
+        if keep:
+            self._with_receipt.add(full_name)
         return target
 
     def name_of(self, callback: Any) -> str:
@@ -164,8 +180,8 @@ class Callbacks:
 
     # Sending to a worker
 
-    def message(self, id: str, reason: Reason, envelope: bytes) -> tuple[bytes, float | None]:
-        """Return the message for Huey's queue, and its priority.
+    def settlement(self, id: str, epoch: int, reason: Reason, envelope: bytes) -> Settlement:
+        """Return what answers a request: a message for the task that is its callback.
 
         A callback that this process does not know (a consumer older than the
         application) goes to a task that tries again until it does.
@@ -178,7 +194,13 @@ class Callbacks:
         task = task_class(args=(MARK, str(reason), envelope), id=id, priority=label.priority)
         if task.expires:
             task.resolve_expires(self._huey.utc)
-        return self._huey.serialize_task(task), task.priority
+        return Settlement(
+            id=id,
+            epoch=epoch,
+            message=self._huey.serialize_task(task),
+            priority=task.priority,
+            receipt=WAITING_SECONDS if name in self._with_receipt else None,
+        )
 
     def _known_as(self, name: str) -> str | None:
         """The name under which this process knows the callback ``name``, if it does.
@@ -249,11 +271,19 @@ class Callbacks:
             outcome.confidential = self._keyring.seals
         return outcome
 
-    def _runner(self, call: Callable[..., Any], *, with_task: bool = False) -> Callable[..., Any]:
+    def _runner(
+        self, call: Callable[..., Any], *, with_task: bool = False, keep: bool = False
+    ) -> Callable[..., Any]:
         def run(*args: Any, task: Task) -> Any:
             extra = {"task": task} if with_task else {}
-            outcome = self._outcome_of(task, args)
-            return self._run(task, outcome, partial(call, outcome, **extra))
+
+            def deliver() -> Any:
+                outcome = self._outcome_of(task, args)
+                return self._run(task, outcome, partial(call, outcome, **extra))
+
+            if keep and not self._huey.immediate:
+                return self._receipts.run(task.id, deliver, retry_in=partial(_retry_in, task))
+            return deliver()
 
         return run
 
@@ -327,6 +357,20 @@ class Callbacks:
 
 def _is_ours(args: Any) -> bool:
     return len(args) == 3 and isinstance(args[0], str) and args[0] == MARK
+
+
+def _checked_delivery(delivery: Any) -> bool:
+    if delivery not in (None, "at_least_once"):
+        raise ValueError(f"delivery must be 'at_least_once' or left out, got {delivery!r}")
+    return delivery is not None
+
+
+def _retry_in(task: Task, reason: Exception) -> float | None:
+    """Seconds until Huey runs ``task`` again after ``reason``; None when it does not."""
+    if _is_final(task, reason):
+        return None
+    delay = getattr(reason, "delay", None)
+    return float(task.retry_delay if delay is None else delay)
 
 
 def _is_final(task: Task, reason: Exception) -> bool:

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
 from huey import Huey
+from huey.constants import WORKER_PROCESS
+from huey.storage import MemoryStorage
 
 from .callbacks import Callbacks
 from .consumer import PatientConsumer
 from .courier import Courier, Ports
 from .envelope import Keyring
-from .io_process.handle import ChildConfig, IoProcess
+from .errors import ConfigurationError, StoreUnavailable
+from .io_process.handle import ChildConfig, IoProcess, descriptors_for
 from .settings import Settings
 from .stores.base import Store
 from .version import __version__
@@ -56,10 +61,44 @@ class Carriage:
         self._consumer = PatientConsumer(
             self._huey,
             make_courier=self._courier,
+            check=partial(self._check, worker_type=options.get("worker_type")),
             drain_seconds=self._settings.shutdown_timeout,
             **options,
         )
         return self._consumer
+
+    def _check(self, *, worker_type: str | None) -> None:
+        """Say what weakens a promise, and refuse to start where one cannot hold."""
+        store = self._store()
+        if worker_type == WORKER_PROCESS and isinstance(self._huey.storage, MemoryStorage):
+            raise ConfigurationError(
+                "a Huey in memory has its queue in one process: use -k thread, or SqliteHuey"
+            )
+        try:
+            weaknesses = store.check()
+        except StoreUnavailable as reason:
+            log.warning("The database cannot be checked yet: %s", reason)
+        else:
+            for sentence in weaknesses:
+                log.warning("%s", sentence)
+        self._check_descriptors()
+
+    def _check_descriptors(self) -> None:
+        connections = self._settings.max_connections
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard == resource.RLIM_INFINITY or hard >= descriptors_for(connections):
+            return
+        advice = f"raise it (ulimit -Hn {descriptors_for(connections)}) or lower max_connections"
+        if hard <= connections:
+            raise ConfigurationError(
+                f"max_connections is {connections}, but a process may open {hard} files: {advice}"
+            )
+        log.warning(
+            "A process may open %d files, which is few for %d connections: %s.",
+            hard,
+            connections,
+            advice,
+        )
 
     def quiet(self) -> None:
         """See `Patient.quiet`."""
@@ -99,7 +138,7 @@ class Carriage:
         fresh = IoProcess(config, name="I/O process")
         fresh.start()
         ports = Ports(
-            message=self._callbacks.message,
+            settlement=self._callbacks.settlement,
             secrets=self.secrets,
             once=lambda sealed: self._callbacks.label_of(sealed).never,
             settled=lambda ids: self._settled(consumer, ids),

@@ -23,10 +23,11 @@ from .envelope import Keyring
 from .errors import ConfigurationError
 from .label import Label
 from .options import Options, RequestOptions, SubmitOptions, Verbs
+from .receipts import WAITING_SECONDS
 from .request import Request
 from .settings import Settings
 from .stores import store_for
-from .stores.base import Store
+from .stores.base import DeadLetter, Store
 from .submission import checked_args, checked_id, checked_priority, moment
 from .template import RequestTemplate
 from .wire import MAX_REQUEST_BYTES, Reason, Submission, write_submission
@@ -69,7 +70,11 @@ class Patient(Verbs[Result]):
         self._private: MemoryStorage | None = None
         store_for(huey.storage)  # refuses one that cannot hold requests
         self._callbacks = Callbacks(
-            huey, self._keyring, self._hooks, max_body_bytes=self.settings.max_response_size
+            huey,
+            self._keyring,
+            self._hooks,
+            store=lambda: self.store,
+            max_body_bytes=self.settings.max_response_size,
         )
         travel.register(huey.name, self._callbacks)
         self._carriage = Carriage(
@@ -114,6 +119,9 @@ class Patient(Verbs[Result]):
             expires: Seconds, a timedelta or a datetime after which it is not
                 sent any more; it then ends as `Expired`.
             id: Your own id for it.  Submitting an id again stores nothing new.
+            connection: An open transaction of your own on the same SQLite or
+                PostgreSQL database (`sqlite3.Connection`, `psycopg.Connection`):
+                the request is committed, or rolled back, with your rows.
 
         Returns:
             A Huey `Result`: its ``id`` is the request's, its value what the
@@ -141,7 +149,7 @@ class Patient(Verbs[Result]):
             expires=moment("expires", options.get("expires")),
         )
         sealed = self._seal(id, submission, self._label(callback, request, options))
-        self._submit(id, sealed, _due(options))
+        self._submit(id, sealed, _due(options), options.get("connection"))
         return Result(self.huey, self._callbacks.task_of(callback, id))
 
     def client(
@@ -196,8 +204,11 @@ class Patient(Verbs[Result]):
             )
         return sealed
 
-    def _submit(self, id: str, sealed: bytes, due: float | None) -> None:
-        self.store.submit(id, sealed, due=due)
+    def _submit(self, id: str, sealed: bytes, due: float | None, connection: Any) -> None:
+        if connection is not None:
+            self.store.submit_within(connection, id, sealed, due=due)
+        else:
+            self.store.submit(id, sealed, due=due)
         if self.huey.immediate:
             # Imported late: an application that only submits loads no aiohttp.
             from .immediate import perform_all
@@ -209,7 +220,7 @@ class Patient(Verbs[Result]):
                 self._private,
                 self.settings,
                 self._keyring,
-                message=self._callbacks.message,
+                settlement=self._callbacks.settlement,
                 secrets=self._carriage.secrets,
                 preprocessors=self._preprocessors,
             )
@@ -239,6 +250,12 @@ class Patient(Verbs[Result]):
         A class has ``on_complete(self, response)`` and ``on_error(self, error)``
         and is made anew for each outcome; a function is called with the
         `Response` or the `RequestError`.  The class or function stays as it is.
+
+        Args:
+            delivery: ``"at_least_once"`` keeps the outcome until the callback
+                has returned: a consumer killed inside it loses nothing, and the
+                callback may run twice.  Without it a callback runs as any Huey
+                task does: at most once.
 
         Raises:
             TypeError: A method is missing or takes other arguments.
@@ -321,7 +338,8 @@ class Patient(Verbs[Result]):
         sealed = self.store.read(id)
         if sealed is None:
             return False
-        return self.store.cancel(id, *self._callbacks.message(id, Reason.CANCELED, sealed))
+        answer = self._callbacks.settlement(id, 0, Reason.CANCELED, sealed)
+        return self.store.cancel(id, answer.message, answer.priority)
 
     def pending_count(self) -> int:
         """How many requests wait to be sent, those that are not due yet included."""
@@ -342,14 +360,30 @@ class Patient(Verbs[Result]):
             for seen in self.store.owners()
         ]
 
+    def dead_letters(self) -> list[DeadLetter]:
+        """Outcomes whose ``delivery="at_least_once"`` callback failed for good, or took
+        its worker down too often; at most 100, the oldest first."""
+        return self.store.dead_letters()
+
+    def redeliver(self, id: str) -> bool:
+        """Deliver a dead letter again; whether there was one of this id."""
+        return self.store.revive(id, WAITING_SECONDS)
+
+    def discard(self, id: str) -> bool:
+        """Forget a dead letter; whether there was one of this id."""
+        return self.store.discard(id)
+
     def stats(self) -> dict[str, int]:
-        """How many requests are where: fresh, suspect, later, held; and consumers."""
+        """How many requests are where (fresh, suspect, later, held), how many outcomes
+        are kept (receipts, dead), and how many consumers there are."""
         counts = self.store.counts()
         return {
             "fresh": counts.fresh,
             "suspect": counts.suspect,
             "later": counts.later,
             "held": counts.held,
+            "receipts": counts.receipts,
+            "dead": counts.dead,
             "processes": len(self.store.owners()),
         }
 

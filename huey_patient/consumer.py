@@ -85,10 +85,12 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         huey: Huey,
         *,
         make_courier: Callable[[PatientConsumer], Courier],
+        check: Callable[[], None],
         drain_seconds: float | None = None,
         **options: Any,
     ) -> None:
         self._make_courier = make_courier
+        self._check = check
         self.bell = Bell(options.get("workers", 1))
         self.courier: Courier | None = None
         self._courier_at = 0.0
@@ -102,8 +104,13 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         return worker
 
     def start(self) -> None:
-        """Start the I/O process, Huey's workers and the courier."""
+        """Start the I/O process, Huey's workers and the courier.
+
+        Raises:
+            ConfigurationError: A promise could not be kept as things are.
+        """
         if not self.huey.immediate:  # Huey's own start explains what is wrong
+            self._check()
             self.courier = self._make_courier(self)
         super().start()
         assert self.courier is not None

@@ -25,6 +25,7 @@ from .errors import StoreUnavailable
 from .lines import Flight, Io, Line
 from .native import NativeThread, WakePipe, original
 from .owner import Owner, Watch
+from .receipts import MOST_DELIVERIES, WAITING_SECONDS
 from .settings import Settings
 from .stores.base import Fenced, Settlement, Store
 from .wire import Reason
@@ -35,6 +36,8 @@ log = logging.getLogger("huey.patient")
 
 #: Messages in one settling step: one round trip, or one fsync, for all of them.
 SETTLE_BATCH = 64
+#: Messages put on the queue again in one step.
+REDELIVER_BATCH = 64
 #: Requests in one claim.
 CLAIM_BATCH = 128
 #: Seconds without suspects after which their I/O process is ended.
@@ -51,8 +54,8 @@ HAND_BACK_SECONDS = 2.0
 class Ports:
     """What the courier needs of those who may open envelopes or know Huey."""
 
-    #: Makes the message for Huey's queue: (id, reason, envelope) -> message, priority.
-    message: Callable[[str, Reason, bytes], tuple[bytes, float | None]]
+    #: Makes the answer for Huey's queue of an id, an epoch, a reason and an envelope.
+    settlement: Callable[[str, int, Reason, bytes], Settlement]
     #: Resolves the secrets that a sealed request names; returns them as JSON.
     secrets: Callable[[bytes], bytes]
     #: Whether a sealed request must be sent at most once.
@@ -224,9 +227,18 @@ class Courier:
                 self._reconcile()
             if self._watch.look(self._owner.id):
                 self._suspects.hungry = True
+            self._redeliver()
         if now >= self._poll_due:
             self._poll_due = now + self._store.poll_interval
             self._fresh.hungry = self._suspects.hungry = True
+
+    def _redeliver(self) -> None:
+        """Put messages on the queue again whose worker was lost."""
+        again, dead = self._store.redeliver_due(REDELIVER_BATCH, WAITING_SECONDS, MOST_DELIVERIES)
+        if again:
+            log.warning("%d outcomes are delivered again: their workers were lost.", again)
+        if dead:
+            log.error("%d outcomes took their workers down too often: dead letters.", dead)
 
     def _expected(self) -> int:
         return len(self._known())
@@ -282,10 +294,7 @@ class Courier:
 
     def _settlement(self, flight: Flight) -> Settlement:
         assert flight.answer is not None
-        message, priority = self._ports.message(flight.lease.id, *flight.answer)
-        return Settlement(
-            id=flight.lease.id, epoch=flight.lease.epoch, message=message, priority=priority
-        )
+        return self._ports.settlement(*flight.key, *flight.answer)
 
     def _claim(self) -> None:
         if self._quiet:

@@ -8,6 +8,7 @@ test of an application's callbacks so meets the checks that production makes.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -36,7 +37,7 @@ def perform_all(
     settings: Settings,
     keyring: Keyring,
     *,
-    message: Callable[[str, Reason, bytes], tuple[bytes, float | None]],
+    settlement: Callable[[str, int, Reason, bytes], Settlement],
     secrets: Callable[[bytes], bytes],
     preprocessors: Mapping[str, str],
 ) -> None:
@@ -50,7 +51,7 @@ def perform_all(
     """
     store.register(_OWNER, b"")
 
-    async def answer(lease: Lease) -> tuple[Reason, bytes]:
+    async def perform(lease: Lease) -> tuple[Reason, bytes]:
         async with HttpClient(settings) as client:
             exchange = Exchange(
                 client,
@@ -63,10 +64,10 @@ def perform_all(
             return await exchange.answer(lease.id, lease.sealed, values)
 
     for lease in store.claim(_OWNER, "fresh", 1_000):
-        reason, envelope = _run(answer(lease))
-        data, priority = message(lease.id, reason, envelope)
-        settlement = Settlement(id=lease.id, epoch=lease.epoch, message=data, priority=priority)
-        store.settle(_OWNER, [settlement])
+        reason, envelope = _run(perform(lease))
+        answer = settlement(lease.id, lease.epoch, reason, envelope)
+        # Nothing is lost between here and the callback: no receipt is needed.
+        store.settle(_OWNER, [dataclasses.replace(answer, receipt=None)])
         # Each before the next is sent, so that callbacks see the order of calls.
         while (queued := storage.dequeue()) is not None:
             huey.execute(huey.deserialize_task(queued))

@@ -39,6 +39,10 @@ class NativeThread:
     def start(self) -> None:
         """Run the target; returns at once."""
         self.running = True
+        if (gevent := sys.modules.get("gevent")) is not None:
+            # Two native threads that make gevent's first hub at the same time
+            # wait for each other's import lock for ever; so it is made here.
+            gevent.get_hub()
         original("_thread", "start_new_thread")(self._run, ())
 
     def join(self, timeout: float) -> bool:

@@ -26,6 +26,8 @@ class RequestOptions(TypedDict, total=False):
     max_redirects: int | None
     raise_error_responses: bool | None
     preprocessors: str | Iterable[str]
+    stream: Literal["sse"] | None
+    idle_timeout: float | None
     retries: int | Literal["never"] | None
     retry_statuses: Iterable[int]
     proxy_url: str | None
@@ -41,6 +43,7 @@ class SubmitOptions(TypedDict, total=False):
     eta: datetime.datetime | None
     expires: float | datetime.timedelta | datetime.datetime | None
     id: str | None
+    connection: Any
 
 
 class Options(RequestOptions, SubmitOptions, total=False):

@@ -17,6 +17,10 @@ from .stores.base import Beat, Store
 
 __all__ = ["Owner", "Watch"]
 
+#: Silence by the database's clock that is death even for one who has just begun to
+#: watch: ten thresholds, at least five minutes.
+COARSE_THRESHOLDS, COARSE_SECONDS = 10, 300.0
+
 log = logging.getLogger("huey.patient")
 
 
@@ -77,6 +81,7 @@ class Watch:
     ) -> None:
         self._store = store
         self._threshold = orphan_threshold
+        self._coarse = max(COARSE_THRESHOLDS * orphan_threshold, COARSE_SECONDS)
         self._clock = clock
         self._sights: dict[str, _Sight] = {}
 
@@ -90,12 +95,18 @@ class Watch:
             sight = self._sights.setdefault(id, _Sight(seen.beat, now))
             if sight.beat != seen.beat:
                 sight.beat, sight.since = seen.beat, now
-            elif now - sight.since >= self._threshold and self._store.reap(id, seen.beat):
+            silent = now - sight.since
+            if seen.silent > self._coarse:
+                # Nobody lives long enough to watch: consumers that crash again
+                # and again.  By the clock of the database alone, so only after
+                # a time that no clock is set back by.
+                silent = seen.silent
+            if silent >= self._threshold and self._store.reap(id, seen.beat):
                 reaped += 1
                 log.warning(
                     "Consumer %s has been silent for %.0f s; its %d requests are ready again.",
                     id,
-                    now - sight.since,
+                    silent,
                     seen.held,
                 )
         return reaped

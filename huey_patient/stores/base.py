@@ -41,6 +41,7 @@ __all__ = [
     "TOMBSTONE_SECONDS",
     "Beat",
     "Counts",
+    "DeadLetter",
     "Fenced",
     "Held",
     "Lane",
@@ -97,6 +98,7 @@ class Settlement:
     epoch: int
     message: bytes = field(repr=False)  #: A serialized Huey task.
     priority: float | None = None  #: As Huey's storage takes it.
+    receipt: float | None = None  #: Seconds within which a worker must begin.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,7 @@ class OwnerSeen:
     beat: int  #: Grows by one with each beat; only changes of it mean anything.
     held: int
     info: bytes  #: What the owner said of itself.
+    silent: float = 0.0  #: Seconds since its last beat, by the store's clock.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +137,17 @@ class Counts:
     suspect: int
     later: int  #: Not due yet.
     held: int
+    receipts: int = 0
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """An outcome that could not be delivered."""
+
+    id: str
+    deliveries: int
+    since: float  #: Unix time.
 
 
 class Store(ABC):
@@ -258,6 +272,41 @@ class Store(ABC):
             after a submit may be wrong for as long as `poll_interval`, never
             longer: a caller that claims that often misses nothing.
         """
+
+    def begin(self, id: str, seconds: float) -> Literal["run", "busy", "gone"]:
+        raise NotImplementedError
+
+    def extend(self, id: str, seconds: float) -> bool:
+        raise NotImplementedError
+
+    def postpone(self, id: str, seconds: float) -> bool:
+        raise NotImplementedError
+
+    def confirm(self, id: str) -> bool:
+        raise NotImplementedError
+
+    def give_up(self, id: str) -> bool:
+        raise NotImplementedError
+
+    def redeliver_due(self, limit: int, seconds: float, most: int) -> tuple[int, int]:
+        return 0, 0
+
+    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        raise NotImplementedError
+
+    def revive(self, id: str, seconds: float) -> bool:
+        raise NotImplementedError
+
+    def discard(self, id: str) -> bool:
+        raise NotImplementedError
+
+    def submit_within(
+        self, connection: object, id: str, sealed: bytes, *, due: float | None = None
+    ) -> SubmitAnswer:
+        raise NotImplementedError
+
+    def check(self) -> list[str]:
+        return []
 
     @abstractmethod
     def close(self) -> None:

@@ -13,6 +13,7 @@ from huey.storage import MemoryStorage
 from huey_patient.courier import Courier, Ports
 from huey_patient.errors import StoreUnavailable
 from huey_patient.settings import Settings
+from huey_patient.stores.base import Settlement
 from huey_patient.stores.memory import MemoryStore
 from huey_patient.wire import Reason
 
@@ -155,7 +156,7 @@ class Bench:
     def another(self, *, fresh: FakeIo | None = None) -> Courier:
         """A courier on the same store."""
         ports = Ports(
-            message=_message,
+            settlement=_settlement,
             secrets=lambda sealed: b"secrets of " + sealed,
             once=self.once.__contains__,
             settled=self.told.extend,
@@ -208,5 +209,6 @@ class Bench:
         return {lease.id: lease.strikes for lease in leases}
 
 
-def _message(id: str, reason: Reason, envelope: bytes) -> tuple[bytes, float | None]:
-    return orjson.dumps([id, str(reason), envelope.decode()]), None
+def _settlement(id: str, epoch: int, reason: Reason, envelope: bytes) -> Settlement:
+    message = orjson.dumps([id, str(reason), envelope.decode()])
+    return Settlement(id=id, epoch=epoch, message=message)

@@ -16,7 +16,7 @@ from huey import MemoryHuey
 from huey_patient import Patient, RequestError, Response
 from huey_patient.callbacks import MARK
 from huey_patient.envelope import read_label
-from huey_patient.stores.base import Lease, Settlement
+from huey_patient.stores.base import Lease
 from huey_patient.wire import Reason, read_submission, write_outcome
 
 URL = "http://example.com/path?query=1"
@@ -78,10 +78,8 @@ class Desk:
     def settle(self, id: str, reason: Reason, sealed: bytes) -> None:
         """Put any outcome on Huey's queue as the courier does."""
         lease = self.lease(id)
-        message, priority = self.patient._callbacks.message(id, reason, sealed)
-        [answer] = self.patient.store.settle(
-            "desk", [Settlement(id=id, epoch=lease.epoch, message=message, priority=priority)]
-        )
+        settlement = self.patient._callbacks.settlement(id, lease.epoch, reason, sealed)
+        [answer] = self.patient.store.settle("desk", [settlement])
         assert answer == "ok"
 
     def work(self) -> int:

@@ -1,0 +1,115 @@
+"""Keeping an outcome until its callback has returned.
+
+Huey takes a task off its queue before it runs it, so a consumer that is killed
+inside a callback loses that run.  A callback registered with
+``delivery="at_least_once"`` has a *receipt* in the store: its message is kept
+there, and a courier puts it on the queue again
+
+    when no worker has begun it for `WAITING_SECONDS`, or
+    when the one that began it has not extended its receipt for `RUNNING_SECONDS`.
+
+A message that turns out to be one too many does nothing.  After
+`MOST_DELIVERIES`, or when the callback has failed for good, the receipt becomes
+a dead letter, to be looked at and sent again by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from .errors import StoreUnavailable
+from .native import NativeThread, original
+from .stores.base import Store
+
+__all__ = ["MOST_DELIVERIES", "RUNNING_SECONDS", "WAITING_SECONDS", "Receipts"]
+
+log = logging.getLogger("huey.patient")
+
+#: Seconds for a worker to come to a message.  A longer queue costs a second
+#: message, which does nothing when the first has been served.
+WAITING_SECONDS = 300.0
+#: Seconds that a running callback is trusted without a sign of life; a third of
+#: it passes between two signs.
+RUNNING_SECONDS = 30.0
+#: A callback that takes its worker down five times is not tried a sixth time.
+MOST_DELIVERIES = 5
+
+
+class Receipts:
+    """Runs callbacks under their receipts, in a worker."""
+
+    def __init__(self, store: Callable[[], Store]) -> None:
+        self._store = store
+        self._running: set[str] = set()
+        self._thread_of: int | None = None  # the process whose thread extends receipts
+
+    def run(
+        self, id: str, call: Callable[[], Any], *, retry_in: Callable[[Exception], float | None]
+    ) -> Any:
+        """Run a callback unless it was served already; its receipt goes when it returns.
+
+        Args:
+            retry_in: Given what the callback raised: seconds until Huey runs it
+                again, or None when it does not.
+
+        Raises:
+            StoreUnavailable: Before the callback was called; the message comes again.
+        """
+        match self._store().begin(id, RUNNING_SECONDS):
+            case "gone":
+                log.info("The outcome of request %s was delivered before.", id)
+                return None
+            case "busy":
+                log.info("The outcome of request %s is just being delivered.", id)
+                return None
+        self._extend_while_running(id)
+        try:
+            value = call()
+        except Exception as reason:
+            self._after_failure(id, retry_in(reason))
+            raise
+        except BaseException:
+            # The worker is being ended: another one takes over at once.
+            self._quietly(id, lambda store: store.postpone(id, 0.0))
+            raise
+        else:
+            self._quietly(id, lambda store: store.confirm(id))
+            return value
+        finally:
+            self._running.discard(id)
+
+    def _after_failure(self, id: str, seconds: float | None) -> None:
+        if seconds is None:
+            log.error("The callback of request %s failed for good; it is a dead letter now.", id)
+            self._quietly(id, lambda store: store.give_up(id))
+        else:
+            self._quietly(id, lambda store: store.postpone(id, seconds + WAITING_SECONDS))
+
+    def _quietly(self, id: str, note: Callable[[Store], object]) -> None:
+        """Note in the store how a run ended; what cannot be noted means one run more,
+        not that the callback failed."""
+        try:
+            note(self._store())
+        except StoreUnavailable as reason:
+            log.warning("Request %s will be delivered once more: %s", id, reason)
+
+    def _extend_while_running(self, id: str) -> None:
+        self._running.add(id)
+        if self._thread_of != os.getpid():  # none yet, or it stayed behind at a fork
+            self._thread_of = os.getpid()
+            NativeThread(self._extend, name="huey-patient-receipts").start()
+
+    def _extend(self) -> None:
+        sleep = original("time", "sleep")
+        while True:
+            sleep(RUNNING_SECONDS / 3)
+            for id in list(self._running):
+                self._quietly(id, partial(_extend, id=id))
+
+
+def _extend(store: Store, *, id: str) -> bool:
+    return store.extend(id, RUNNING_SECONDS)
