@@ -5,11 +5,14 @@
 #     make test [ARGS="-k name"]  the tests, on the Python of .venv
 #     make test-all               the tests on each supported Python that is found
 #     make check                  format, lint, types, import rules
+#     make chaos [SECONDS=20]     kill everything under load, balance the books
+#     make bench                  every benchmark, each a ratio from one run
 
 BIN := .venv/bin
 VERSIONS := 3.11 3.12 3.13
+BENCHMARKS := throughput waiting in_flight latency
 
-.PHONY: demo test test-all check
+.PHONY: demo test test-all check chaos bench
 
 demo: .venv/core.stamp
 	@$(BIN)/python examples/demo.py $(if $(URLS),--urls "$(URLS)")
@@ -36,6 +39,14 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: .venv/dev.stamp
+	@.ci/servers
+	cd tests && ../$(BIN)/python -m chaos --seconds $(or $(SECONDS),20)
+
+bench: .venv/dev.stamp
+	@.ci/servers
+	@for one in $(BENCHMARKS); do echo "== $$one"; $(BIN)/python benchmarks/$$one.py || exit 1; done
 
 .venv/core.stamp: setup.py
 	@.ci/environment .venv
