@@ -133,14 +133,21 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         """Stop as Huey does, and give calls in flight the same time to end."""
         courier = self.courier
         deadline = time.monotonic() + (self._drain_seconds if graceful else 0.0)
-        if courier is not None:
-            courier.stop(within=deadline - time.monotonic())
-            if graceful and courier.in_flight:
-                log.info(
-                    "%d calls in flight have %.0f s to end.", courier.in_flight, self._drain_seconds
-                )
-        self.bell.ring(self.workers)
-        super().stop(graceful)
+        try:
+            if courier is not None:
+                courier.stop(within=deadline - time.monotonic())
+                if graceful and courier.in_flight:
+                    log.info(
+                        "%d calls in flight have %.0f s to end.",
+                        courier.in_flight,
+                        self._drain_seconds,
+                    )
+            self.bell.ring(self.workers)
+            super().stop(graceful)
+        except KeyboardInterrupt:
+            # The second interrupt, just before or after Huey expects it.
+            self._hurried, self._restart = True, False
+            self._interrupt_workers()
         if courier is not None:
             self._await_courier(courier, deadline if graceful else time.monotonic())
 

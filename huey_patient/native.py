@@ -38,6 +38,7 @@ class NativeThread:
 
     def start(self) -> None:
         """Run the target; returns at once."""
+        _load_what_gevent_loads_late()
         self.running = True
         if (gevent := sys.modules.get("gevent")) is not None:
             # Two native threads that make gevent's first hub at the same time
@@ -58,6 +59,19 @@ class NativeThread:
             self._target()
         finally:
             self.running = False
+
+
+def _load_what_gevent_loads_late() -> None:
+    """Import what gevent, once it has patched, imports at the first use of a socket.
+
+    Import locks are gevent's own from then on.  A greenlet and a native thread
+    that import one module at the same moment may wait for each other for ever:
+    both do when they connect to the database for the first time.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("socket"):
+        importlib.import_module("gevent").get_hub().resolver  # noqa: B018  (imports its class)
+        importlib.import_module("encodings.idna")
 
 
 class WakePipe:

@@ -3,7 +3,7 @@ what to do, and a store that can be away."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from huey.storage import MemoryStorage
 
 from huey_patient.courier import Courier, Ports
 from huey_patient.errors import StoreUnavailable
+from huey_patient.porters import Payloads
 from huey_patient.settings import Settings
 from huey_patient.stores.base import Settlement
 from huey_patient.stores.memory import MemoryStore
@@ -142,7 +143,8 @@ class Flaky:
 class Bench:
     """A courier with everything around it, and no thread unless it is started."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, payloads: Payloads | None = None, **settings: Any) -> None:
+        self.payloads = payloads
         self.clock = Clock()
         self.storage = MemoryStorage("bench")
         self.memory = MemoryStore(self.storage, clock=self.clock)
@@ -161,6 +163,7 @@ class Bench:
             once=self.once.__contains__,
             settled=self.told.extend,
             info=lambda: b"{}",
+            payloads=self.payloads,
         )
         return Courier(
             self.store,  # type: ignore[arg-type]
@@ -178,6 +181,13 @@ class Bench:
     def turn(self, times: int = 1) -> None:
         for _ in range(times):
             self.courier._turn()
+
+    def turn_until(self, done: Callable[[], object]) -> None:
+        """Turn whenever the courier is rung, until the porters have brought what is due."""
+        self.turn()
+        while not done():
+            self.courier._wait()
+            self.turn()
 
     def beat(self) -> None:
         """Let the next beat come, and everything else that is due by then."""

@@ -293,6 +293,11 @@ class Answers:
             told[id] = how
         return told
 
+    def next(self) -> list[Any]:
+        """Wait for the next thing told: what stands behind the pid."""
+        self.told.append(self._queue.get(timeout=LIMIT))
+        return self.told[-1][1:]
+
     def once_each(self) -> bool:
         """Whether nothing was told twice, up to now; call it when all has ended."""
         while not self._queue.empty():

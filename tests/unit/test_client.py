@@ -389,7 +389,7 @@ def test_the_value_of_a_secret_is_not_stored(desk, patient):
     sealed = patient.store.read(result.id)
     assert b"s3cr3t-value" not in sealed
     assert "s3cr3t-value" not in repr(patient.__dict__.keys())
-    assert patient._carriage.secrets(sealed) == b'{"key":"s3cr3t-value"}'
+    assert patient._carriage.secrets(sealed) == b'{"key":{"value":"s3cr3t-value","hosts":[]}}'
 
 
 def test_a_function_is_asked_each_time_and_its_answer_is_text(patient):
@@ -397,8 +397,8 @@ def test_a_function_is_asked_each_time_and_its_answer_is_text(patient):
     patient.register_secret("key", lambda: next(values))
     sealed = patient.store.read(patient.get(URL, headers={"X-Key": secret("key")}).id)
 
-    assert patient._carriage.secrets(sealed) == b'{"key":"1"}'
-    assert patient._carriage.secrets(sealed) == b'{"key":"2"}'
+    assert patient._carriage.secrets(sealed) == b'{"key":{"value":"1","hosts":[]}}'
+    assert patient._carriage.secrets(sealed) == b'{"key":{"value":"2","hosts":[]}}'
 
 
 def test_a_secret_that_cannot_be_had_is_left_out_and_named_in_the_log(patient, caplog):
@@ -420,6 +420,38 @@ def test_a_request_without_secrets_resolves_none(patient):
     sealed = patient.store.read(patient.get(URL).id)
 
     assert patient._carriage.secrets(sealed) == b""
+
+
+def test_the_hosts_of_a_secret_go_where_its_value_goes(patient):
+    patient.register_secret("key", "v", hosts=["api.test", "*.api.test"])
+    sealed = patient.store.read(patient.get(URL, headers={"X-Key": secret("key")}).id)
+
+    assert patient._carriage.secrets(sealed) == (
+        b'{"key":{"value":"v","hosts":["api.test","*.api.test"]}}'
+    )
+
+
+@pytest.mark.parametrize(
+    "hosts", ["api.test", ["http://api.test"], ["api.test:80"], ["api.*"], ["*"], [""], [None], [7]]
+)
+def test_a_host_of_a_secret_is_a_name_or_all_below_one(patient, hosts):
+    with pytest.raises(ValueError, match="hosts of secret 'key'"):
+        patient.register_secret("key", "v", hosts=hosts)
+
+
+def test_a_secret_that_has_no_utf8_form_is_left_out(patient, caplog):
+    patient.register_secret("key", "s3cr3t\ud800")
+    sealed = patient.store.read(patient.get(URL, headers={"X-Key": secret("key")}).id)
+
+    assert patient._carriage.secrets(sealed) == b"{}"
+    assert "s3cr3t" not in caplog.text
+
+
+def test_the_registered_secrets_are_not_shown(patient):
+    patient.register_secret("key", "s3cr3t")
+
+    assert repr(patient._secrets) == "SecretValues('key')"
+    assert "s3cr3t" not in repr(patient._secrets._known)
 
 
 @pytest.mark.parametrize(
@@ -465,12 +497,17 @@ def test_cancel_of_an_answered_or_unknown_request_does_nothing(desk, patient):
 
 
 def test_what_is_where_can_be_seen(desk, patient):
+    def counted():
+        stats = patient.stats()
+        names = ("fresh", "suspect", "later", "held", "processes")
+        return tuple(stats[name] for name in names)
+
     patient.get(URL, delay=3600)
     held = patient.get(URL)
-    assert patient.stats() == {"fresh": 1, "suspect": 0, "later": 1, "held": 0, "processes": 0}
+    assert counted() == (1, 0, 1, 0, 0)
     desk.lease(held.id)
 
-    assert patient.stats() == {"fresh": 0, "suspect": 0, "later": 1, "held": 1, "processes": 1}
+    assert counted() == (0, 0, 1, 1, 1)
     assert patient.in_flight() == [{"id": held.id, "owner": "desk", "epoch": 1, "strikes": 0}]
     assert patient.processes() == [{"id": "desk", "held": 1}]
 

@@ -10,8 +10,9 @@ import pytest
 from huey import MemoryHuey, SqliteHuey
 from huey.exceptions import TaskException
 from support.gate import Gate
+from support.raw import RawServer, says
 
-from huey_patient import EnvelopeError, Patient, secret
+from huey_patient import EnvelopeError, Patient, StreamInterrupted, secret
 from huey_patient.keys import generate_key
 
 
@@ -320,3 +321,20 @@ def test_no_consumer_runs_in_immediate_mode(patient):
     with pytest.raises(Exception, match="immediate"):
         consumer.start()
     assert consumer.courier is None
+
+
+def test_a_stream_is_read_and_half_a_stream_is_told(patient, save, heard):
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n"
+    stream = b"data: one\n\ndata: two\n\n"
+    whole, half = says(head % len(stream) + stream), says(head % 99 + stream)
+
+    with RawServer(whole, half) as server:
+        for id in ("whole", "half"):
+            patient.get(server.url, stream="sse", callback=save, id=id, callback_args={"id": id})
+
+    response, error = heard
+    assert type(error) is StreamInterrupted
+    assert error.kind == "connection"
+    for one in (response, error.response):
+        assert [event.data for event in one.events()] == ["one", "two"]
+    assert error.response.callback_args == {"id": "half"}

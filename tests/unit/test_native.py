@@ -123,9 +123,7 @@ def test_without_gevent_the_original_is_what_stands_there():
 GREEN = """
 from gevent import monkey
 monkey.patch_all()
-import threading, time, gevent
-import pytest
-
+import sys, threading, time, gevent
 from huey_patient.native import NativeThread, WakePipe, original
 
 assert original("time", "sleep") is not time.sleep
@@ -145,6 +143,8 @@ thread.start()
 assert blocked.wait(20)
 greenlet.join(20)       # a greenlet that blocked like this would stop all others
 assert len(turns) == 100 and thread.running
+# Imported by both at once, this could stop both for ever.
+assert "gevent.resolver.thread" in sys.modules and "encodings.idna" in sys.modules
 go.ring()
 assert thread.join(20)
 print("done")

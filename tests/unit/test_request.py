@@ -72,6 +72,31 @@ def test_what_json_does_not_have_is_refused(value):
         Request("POST", URL, json=value)
 
 
+def test_a_mapping_that_looks_like_a_secret_is_data_when_alone_and_refused_beside_one():
+    alike = secret("other").as_json()
+
+    alone = Request("POST", URL, json={"data": alike})
+    assert alone.secret_names() == ()
+    assert orjson.loads(alone.body) == {"data": alike}
+
+    with pytest.raises(ValueError, match=r'"\$secret"'):
+        Request("POST", URL, json={"key": secret("key"), "data": [alike]})
+
+
+def test_a_secret_in_a_dataclass_is_a_secret():
+    @dataclasses.dataclass
+    class Login:
+        token: object
+        weight: float = 1.0
+
+    request = Request("POST", URL, json=[Login(secret("key")), secret("key")])
+
+    assert request.secret_names() == ("key",)
+    assert request.json_secrets
+    with pytest.raises(ValueError, match="nan"):
+        Request("POST", URL, json=Login(None, float("nan")))
+
+
 def test_dates_and_dataclasses_are_written_as_json():
     @dataclasses.dataclass
     class Point:
@@ -133,6 +158,18 @@ def test_a_preprocessor_without_a_name_is_refused(names):
 def test_a_proxy_that_is_none_is_refused_without_being_shown(url):
     with pytest.raises(ValueError, match=r"^proxy_url must be an HTTP or HTTPS URL$"):
         Request("GET", URL, proxy_url=url)
+
+
+@pytest.mark.parametrize("stream", ["SSE", "ndjson", True, ""])
+def test_a_stream_of_another_kind_is_refused(stream):
+    with pytest.raises(ValueError, match="stream is 'sse' or None"):
+        Request("GET", URL, stream=stream)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "60", float("inf"), True])
+def test_silence_is_limited_by_a_positive_number_of_seconds(seconds):
+    with pytest.raises((ValueError, TypeError), match="idle_timeout must be a"):
+        Request("GET", URL, stream="sse", idle_timeout=seconds)
 
 
 def test_headers_are_checked_at_the_call():

@@ -17,6 +17,7 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         "max_connections": 256,
         "request_timeout": 60.0,
         "connection_timeout": None,
+        "stream_idle_timeout": 60.0,
         "connection_pool_size": 100,
         "retries": 3,
         "ca_file": None,
@@ -41,7 +42,13 @@ def test_the_defaults_are_those_of_the_manual() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["request_timeout", "connection_timeout", "shutdown_timeout", "heartbeat_interval"],
+    [
+        "request_timeout",
+        "connection_timeout",
+        "stream_idle_timeout",
+        "shutdown_timeout",
+        "heartbeat_interval",
+    ],
 )
 @pytest.mark.parametrize("value", [0, -1, "60", float("nan"), float("inf"), True])
 def test_times_are_positive_numbers_of_seconds(name: str, value: Any) -> None:
@@ -49,7 +56,9 @@ def test_times_are_positive_numbers_of_seconds(name: str, value: Any) -> None:
         Settings(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["request_timeout", "heartbeat_interval", "orphan_threshold"])
+@pytest.mark.parametrize(
+    "name", ["request_timeout", "stream_idle_timeout", "heartbeat_interval", "orphan_threshold"]
+)
 def test_times_without_which_nothing_ends_cannot_be_left_out(name: str) -> None:
     endless: dict[str, Any] = {name: None}
 

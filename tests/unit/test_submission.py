@@ -131,7 +131,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(), json_values))
 def test_what_is_taken_comes_back_equal_and_the_rest_is_refused(args):
     try:

@@ -10,7 +10,7 @@ from huey.serializer import Serializer, SignedSerializer
 
 from huey_patient import travel, wire
 from huey_patient.envelope import Keyring
-from huey_patient.errors import ClientError, EnvelopeError, RequestTimeout
+from huey_patient.errors import ClientError, EnvelopeError, RequestTimeout, StreamInterrupted
 from huey_patient.headers import Headers
 from huey_patient.response import Response
 
@@ -90,6 +90,21 @@ def test_an_http_error_is_stored_with_its_response() -> None:
     assert b"CANARY" not in stored
     assert type(found) is ClientError
     assert found.response == response()
+
+
+def test_a_broken_stream_is_stored_sealed_with_what_came() -> None:
+    error = StreamInterrupted("cut", kind="timeout", response=response(), request_id="id-1")
+    by_hand = pickle.loads(pickle.dumps(error))
+    error.queue = "app"
+
+    stored = pickle.dumps(error)
+    found = pickle.loads(stored)
+
+    assert b"CANARY" not in stored
+    for one in (found, by_hand):
+        assert type(one) is StreamInterrupted
+        assert (one.kind, one.message) == ("timeout", "cut")
+        assert one.response.content == b"CANARY"
 
 
 def test_values_are_sealed_inside_what_a_callback_returns() -> None:

@@ -14,6 +14,7 @@ from huey_patient.errors import (
     RequestError,
     RequestTimeout,
     ServerError,
+    StreamInterrupted,
 )
 from huey_patient.headers import Headers
 from huey_patient.request import Request, secret
@@ -74,6 +75,8 @@ def test_a_request_with_everything_comes_back_equal() -> None:
         retries=0,
         retry_statuses=frozenset({429, 503}),
         preprocessors=("sign", "stamp"),
+        stream="sse",
+        idle_timeout=1.5,
     )
     submission = Submission(request=request, callback_args={"doc": 7}, expires=1234.5)
 
@@ -165,13 +168,39 @@ def test_an_http_error_brings_its_response(status: int, cls: type[HttpError]) ->
     assert found.response.queue == "app"
 
 
-def test_an_error_of_a_newer_version_is_a_request_error() -> None:
-    head, body = write_outcome(Abandoned("gone", **DETAILS))
+@pytest.mark.parametrize("kind", ["timeout", "connection", "invalid_response"])
+def test_a_broken_stream_brings_what_broke_it_and_what_came(kind: str) -> None:
+    came = Response(status=200, content=b"data: a\n\ndata", **DETAILS)
 
-    found = read_outcome({**head, "error": "Enchanted"}, body, queue="app")
+    found = back(StreamInterrupted("silent", response=came, kind=kind, **DETAILS))
+
+    assert isinstance(found, StreamInterrupted)
+    assert found.kind == kind
+    assert found.response.content == came.content
+    assert found.response.queue == "app"
+    assert {name: getattr(found, name) for name in DETAILS} == DETAILS
+
+
+def test_an_error_without_a_response_has_none() -> None:
+    found = back(RequestTimeout("no answer in 60 s", **DETAILS))
+
+    assert isinstance(found, RequestTimeout)
+    assert found.response is None
+
+
+@pytest.mark.parametrize(
+    "newer", [Abandoned("gone", **DETAILS), ServerError("gone", response=RESPONSE, **DETAILS)]
+)
+def test_an_error_of_a_newer_version_is_a_request_error(newer: RequestError) -> None:
+    head, body = write_outcome(newer)
+
+    found = read_outcome({**head, "error": "Enchanted", "kind": "magic"}, body, queue="app")
 
     assert type(found) is RequestError
     assert found.message == "gone"
+    assert found.kind == "magic"
+    assert (found.response is None) == (newer.response is None)
+    assert RequestError.kind == "unknown"
 
 
 @pytest.mark.parametrize("name", ["PatientError", "Any", "travel", "EnvelopeError"])
