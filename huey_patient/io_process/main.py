@@ -8,6 +8,7 @@ process group are the consumer's business, and when the pipe ends it ends.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -50,9 +52,25 @@ def main(config: ChildConfig, connection: Connection) -> None:
 def _leave_the_family() -> None:
     """Become nobody's terminal job, and leave no core with bodies and keys in it."""
     os.setsid()
+    _die_with_the_fork_server()
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _die_with_the_fork_server() -> None:
+    """Have the kernel kill us when the fork server ends, as it does with its consumer.
+
+    For a process that is stopped, or hangs, and can notice nothing itself.  The
+    fork server lives as long as anybody holds this descriptor of it, and hands it
+    to each child.
+    """
+    alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+    if alive is not None:
+        os.close(alive)
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _allow_sockets(connections: int) -> None:
@@ -171,9 +189,7 @@ class _Server:
             os._exit(1)
 
     async def _answer(self, id: str, epoch: bytes, secrets: bytes, sealed: bytes) -> None:
-        reason, envelope = await self._exchange.answer(
-            id, sealed, json.loads(secrets or b"{}"), offload=self._offload
-        )
+        reason, envelope = await self._exchange.answer(id, sealed, secrets, offload=self._offload)
         self._done += 1
         self._send(encode(Kind.OUTCOME, id.encode(), epoch, reason.encode(), envelope))
 

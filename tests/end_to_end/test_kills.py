@@ -53,6 +53,15 @@ def test_an_io_process_that_stands_still_is_noticed_and_replaced(app: App, gate:
         assert "did not answer for 5 s" in consumer.log
 
 
+def test_an_io_process_that_stands_still_ends_with_its_killed_consumer(app: App):
+    with app.consumer() as consumer:
+        io = consumer.wait_until_ready()
+        with watched(io) as ended:
+            os.kill(io, signal.SIGSTOP)
+            consumer.send(signal.SIGKILL)
+            assert ended()
+
+
 @pytest.mark.parametrize(
     ("database", "workers"),
     [("sqlite", "thread"), ("sqlite", "process"), ("sqlite", "greenlet"), ("redis", "thread")],
