@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["MAX_HEADERS", "METHODS", "count", "method", "names", "proxy_url", "seconds", "statuses"]
+__all__ = [
+    "MAX_HEADERS",
+    "METHODS",
+    "count",
+    "hosts",
+    "method",
+    "names",
+    "proxy_url",
+    "seconds",
+    "statuses",
+]
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 #: Far above any API, and small enough for one header block of a server.
 MAX_HEADERS = 256
+
+_HOST_PATTERN = re.compile(r"(\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?")
 
 
 def seconds(name: str, value: Any) -> float | None:
@@ -79,4 +92,19 @@ def names(value: Any) -> tuple[str, ...]:
     for name in listed:
         if not isinstance(name, str) or not name.strip():
             raise ValueError("the name of a preprocessor cannot be empty")
+    return listed
+
+
+def hosts(name: str, value: Any) -> tuple[str, ...]:
+    """Return ``value`` as a tuple of host names and ``*.example.com``.
+
+    Raises:
+        ValueError: A single string, or something else than a host in it: a URL,
+            a port, a star elsewhere.
+    """
+    listed = () if isinstance(value, str) else tuple(value)
+    if isinstance(value, str) or not all(
+        isinstance(one, str) and _HOST_PATTERN.fullmatch(one) for one in listed
+    ):
+        raise ValueError(f"{name} must be a list of host names, or *.example.com: {value!r}")
     return listed

@@ -38,6 +38,7 @@ __all__ = [
     "Interrupted",
     "InvalidResponse",
     "PatientError",
+    "PayloadLost",
     "PreprocessorFailed",
     "RedirectLoop",
     "RequestError",
@@ -46,6 +47,7 @@ __all__ = [
     "SecretNotFound",
     "ServerError",
     "StoreUnavailable",
+    "StreamInterrupted",
     "TLSFailed",
     "TooManyRedirects",
     "UnknownCallback",
@@ -105,7 +107,7 @@ class RequestError(PatientError):
     """
 
     #: The stable word for metrics and for ``if``: it outlives a renamed class.
-    kind: ClassVar[str] = "unknown"
+    kind: str = "unknown"
     joint: ClassVar[str] = ": "  # between the message and what was asked
 
     def __init__(
@@ -119,6 +121,7 @@ class RequestError(PatientError):
         attempts: int = 0,
         redirects: tuple[str, ...] = (),
         callback_args: Mapping[str, Any] | None = None,
+        response: Response | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -129,6 +132,7 @@ class RequestError(PatientError):
         self.attempts = attempts  #: How often it was put on the wire.
         self.redirects = redirects  #: URLs left behind, oldest first.
         self.callback_args: Mapping[str, Any] = callback_args or {}
+        self.response = response  #: What came, where something did; else None.
         self.queue: str | None = None  #: Name of the Huey that delivered it.
         #: Whether the text must not name the URL: Huey stores the text of an
         #: exception in the clear, and there is a key that promises otherwise.
@@ -153,7 +157,7 @@ def _rebuild(cls: type[RequestError], message: str, state: dict[str, Any]) -> Re
 
 
 class RequestTimeout(RequestError):
-    """The deadline passed, connecting took too long, or a stream fell silent."""
+    """The deadline passed, or connecting took too long."""
 
     kind = "timeout"
 
@@ -193,10 +197,10 @@ class HttpError(RequestError):
 
     kind = "http_error"
     joint = " from "
+    response: Response
 
     def __init__(self, message: str, *, response: Response, **details: Any) -> None:
-        super().__init__(message, **details)
-        self.response = response
+        super().__init__(message, response=response, **details)
 
     @property
     def status(self) -> int:
@@ -210,6 +214,25 @@ class ClientError(HttpError):
 
 class ServerError(HttpError):
     """A status from 500 to 599."""
+
+
+class StreamInterrupted(RequestError):
+    """A stream began and did not come to its end.
+
+    ``kind`` says what broke it: "timeout" (the deadline, or silence beyond
+    ``idle_timeout``), "connection" (it was cut), or "invalid_response" (it
+    turned into garbage).  ``response`` has what came until then, and
+    ``response.events()`` the events that were complete.
+    """
+
+    kind = "connection"
+    response: Response
+
+    def __init__(
+        self, message: str, *, response: Response, kind: str = "connection", **details: Any
+    ) -> None:
+        super().__init__(message, response=response, **details)
+        self.kind = kind
 
 
 class Blocked(RequestError):
@@ -241,6 +264,13 @@ class Interrupted(RequestError):
     send; the server may have seen it."""
 
     kind = "interrupted"
+
+
+class PayloadLost(RequestError):
+    """The request or its outcome lay in a payload store, and is damaged or not there
+    any more.  With a request nothing was sent; with an outcome something was."""
+
+    kind = "payload"
 
 
 class InvalidResponse(RequestError, ValueError):

@@ -97,6 +97,8 @@ class Request:
     retries: int | Literal["never"] | None = None  #: Further attempts, or at most one send.
     retry_statuses: frozenset[int] = frozenset()  #: Statuses worth another attempt.
     preprocessors: tuple[str, ...] = ()  #: Names, in the order they run.
+    stream: Literal["sse"] | None = None  #: Whether server-sent events are read as they come.
+    idle_timeout: float | None = None  #: Seconds that a stream may be silent.
     #: Proxy of this request alone.  A password in it is stored as the body is:
     #: sealed when there is a key.
     proxy_url: str | None = None
@@ -112,6 +114,9 @@ class Request:
         set_(self, "headers", checked_headers(self.headers))
         self._take_body(json)
         set_(self, "timeout", checks.seconds("timeout", self.timeout))
+        set_(self, "idle_timeout", checks.seconds("idle_timeout", self.idle_timeout))
+        if self.stream not in (None, "sse"):
+            raise ValueError(f"stream is 'sse' or None, got {self.stream!r}")
         if self.max_redirects is not None:
             checks.count("max_redirects", self.max_redirects)
         if self.retries is not None and self.retries != "never":
@@ -187,22 +192,25 @@ def _split_params(params: Params | None) -> tuple[Params, tuple[tuple[str, Secre
 
 def _json_body(value: Any) -> tuple[bytes, bool]:
     """Return ``value`` as JSON, and whether a secret is marked in it."""
-    marked = False
+    marked = 0
 
     def other(unknown: Any) -> Any:
         nonlocal marked
         if isinstance(unknown, SecretReference):
-            marked = True
+            marked += 1
             return unknown.as_json()
         if dataclasses.is_dataclass(unknown) and not isinstance(unknown, type):
-            return dataclasses.asdict(unknown)
+            return _fields_of(unknown)
         raise TypeError(f"json= holds a {type(unknown).__name__}, which JSON cannot express")
 
     encoded = orjson.dumps(value, default=other, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     # orjson writes NaN and Infinity as null; only then can one hide in there.
     if b"null" in encoded:
         _check_finite(value)
-    return encoded, marked
+    # Somebody else's data beside a secret must not name another one.
+    if marked and marked != sum(1 for _ in _references(orjson.loads(encoded))):
+        raise ValueError('json= holds a mapping with the keys "$secret", "prefix" and "suffix"')
+    return encoded, marked > 0
 
 
 def _check_finite(value: Any) -> None:
@@ -213,8 +221,15 @@ def _check_finite(value: Any) -> None:
         children = value.values()
     elif isinstance(value, (list, tuple)):
         children = value
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        children = _fields_of(value).values()
     for child in children:
         _check_finite(child)
+
+
+def _fields_of(value: Any) -> dict[str, Any]:
+    # dataclasses.asdict would go on inside, and make a plain mapping of a secret.
+    return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
 
 
 def _references(value: Any) -> Iterable[SecretReference]:

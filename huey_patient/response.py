@@ -11,6 +11,7 @@ import orjson
 
 from . import travel
 from .errors import ClientError, HttpError, InvalidResponse, ServerError
+from .events import EventParser, ServerSentEvent
 from .headers import Headers
 
 __all__ = ["CallbackArgs", "Response"]
@@ -105,6 +106,24 @@ class Response:
             return orjson.loads(self.content if self.charset in (None, "utf-8") else self.text)
         except orjson.JSONDecodeError as reason:
             raise self._invalid(f"the body is not JSON ({reason})") from None
+
+    def events(self, *, force: bool = False) -> list[ServerSentEvent]:
+        """Return the body read as server-sent events, oldest first.
+
+        Args:
+            force: Read it even when the Content-Type says something else.
+
+        Raises:
+            InvalidResponse: Another Content-Type: an error in JSON, for example.
+        """
+        if not force and not self.is_event_stream:
+            raise self._invalid(f"Content-Type is not text/event-stream (got: {self.content_type})")
+        return EventParser().feed(self.content)
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the Content-Type says text/event-stream."""
+        return self._media_type().get_content_type() == "text/event-stream"
 
     @property
     def ok(self) -> bool:

@@ -38,6 +38,9 @@ class Settings:
     request_timeout: float = 60.0
     #: Seconds for one connection to be made (DNS included); None: the deadline alone.
     connection_timeout: float | None = None
+    #: Seconds that a stream may be silent once it has begun.  Load balancers give
+    #: up on a silent server after 60, so one that goes on says something sooner.
+    stream_idle_timeout: float = 60.0
     #: Hosts whose connections are kept alive; the least recently used goes first.
     connection_pool_size: int = 100
     #: Further attempts after a connection failure (see README, "Retries").
@@ -73,6 +76,16 @@ class Settings:
     decryption: Cipher | None = field(default=None, repr=False)
     #: Whether plain envelopes are opened although there is a key: for the roll-out.
     accept_plaintext: bool = False
+    #: Where large envelopes lie outside of the database: "huey" (its key/value
+    #: storage) or a URL of fsspec (``file:///...``, ``s3://...``); None: nowhere.
+    payload_store: str | None = field(default=None, repr=False)
+    #: Bytes of a sealed envelope above which it lies there.  64 KiB: most calls to
+    #: an API stay below, and need nothing but the database.
+    payload_store_threshold: int = 65_536
+    #: Seconds until an object that nobody deleted is swept.  It must be longer than
+    #: anything waits (a backlog, a retry, a dead letter), for that finds its object
+    #: gone; a week outlasts an outage over a long weekend.
+    payload_store_keep: float = 604_800.0
     #: Zstandard's level, 1 to 22.  3 is its default: 60 us for 20 KB of JSON.
     compression_level: int = 3
     #: Huey's priority of callbacks, unless the request has one.
@@ -106,6 +119,7 @@ class Settings:
             )
         self._check_network()
         self._check_sealing()
+        self._check_payload_store()
 
     def _check_counts(self) -> None:
         for name in (
@@ -113,6 +127,7 @@ class Settings:
             "connection_pool_size",
             "max_response_size",
             "max_attempts",
+            "payload_store_threshold",
         ):
             _positive_integer(name, getattr(self, name))
         for name in ("retries", "max_redirects"):
@@ -121,15 +136,23 @@ class Settings:
             raise ValueError(f"compression_level must be 1 to 22, got {self.compression_level}")
 
     def _check_times(self) -> None:
-        for name in ("request_timeout", "heartbeat_interval", "orphan_threshold"):
+        for name in (
+            "request_timeout",
+            "stream_idle_timeout",
+            "heartbeat_interval",
+            "orphan_threshold",
+            "payload_store_keep",
+        ):
             if getattr(self, name) is None:
                 raise ValueError(f"{name} must be a positive number of seconds, got None")
         for name in (
             "request_timeout",
             "connection_timeout",
+            "stream_idle_timeout",
             "shutdown_timeout",
             "heartbeat_interval",
             "orphan_threshold",
+            "payload_store_keep",
         ):
             checks.seconds(name, getattr(self, name))
         if self.orphan_threshold <= 2 * self.heartbeat_interval:
@@ -158,6 +181,13 @@ class Settings:
             raise ValueError("encryption and decryption belong together; give both or neither")
         if self.encryption is not None and key is not None:
             raise ValueError("give encryption_key, or encryption and decryption, not both")
+
+    def _check_payload_store(self) -> None:
+        store = self.payload_store
+        known = store is None or store == "huey" or (isinstance(store, str) and "://" in store)
+        if not known:
+            # Without what was given, which may be a URL with a password in it.
+            raise ValueError("payload_store must be 'huey', or a URL like 'file:///folder'")
 
     def as_dict(self) -> dict[str, Any]:
         """Every option by its name, but for keys and credentials."""

@@ -21,6 +21,8 @@ _TEMPLATE_OPTIONS = (
     "retries",
     "retry_statuses",
     "preprocessors",
+    "stream",
+    "idle_timeout",
     "proxy_url",
 )
 

@@ -11,6 +11,7 @@ __all__ = [
     "MAX_URL_CHARS",
     "Params",
     "checked_url",
+    "is_host_listed",
     "origin",
     "params_dict",
     "url_text",
@@ -33,7 +34,7 @@ _KEEP = "/:?#[]@!$&'()*+,;=-._~%"
 
 
 def checked_url(url: object) -> str:
-    """Return ``url`` ready to be sent, without its fragment.
+    """Return ``url`` ready to be sent, without its fragment and without an empty query.
 
     Characters beyond ASCII in path and query are percent-encoded (UTF-8);
     everything else goes out exactly as given.
@@ -84,6 +85,20 @@ def origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     default = 443 if parts.scheme == "https" else 80
     return parts.scheme, parts.hostname or "", parts.port or default
+
+
+def is_host_listed(host: str, patterns: Iterable[str]) -> bool:
+    """Whether ``host`` is one of ``patterns``: names, or ``*.example.com`` for all below."""
+    name = host.lower().rstrip(".")
+    for pattern in patterns:
+        wanted = pattern.lower().strip("[]").rstrip(".")
+        if wanted.startswith("*."):
+            # The dot belongs to the comparison: evilexample.com is not below example.com.
+            if name.endswith(wanted[1:]) and name != wanted[1:]:
+                return True
+        elif name == wanted:
+            return True
+    return False
 
 
 def url_text(url: object) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from .errors import HttpError, RequestError, error_class
+from .errors import RequestError, error_class
 from .headers import Headers
 from .request import Request, SecretReference
 from .response import CallbackArgs, Response
@@ -48,6 +48,7 @@ class Reason(StrEnum):
     ABANDONED = "abandoned"
     CANCELED = "canceled"
     INTERRUPTED = "interrupted"
+    PAYLOAD_LOST = "payload_lost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,8 @@ def write_submission(submission: Submission) -> tuple[Head, bytes]:
         "retries": request.retries,
         "retry_statuses": sorted(request.retry_statuses) or None,
         "preprocessors": list(request.preprocessors) or None,
+        "stream": request.stream,
+        "idle_timeout": request.idle_timeout,
         "proxy_url": request.proxy_url,
         "secret_params": [[name, _value(ref)] for name, ref in request.secret_params] or None,
         "json_secrets": request.json_secrets or None,
@@ -97,6 +100,8 @@ def read_submission(head: Head, body: bytes) -> Submission:
         retries=head.get("retries"),
         retry_statuses=frozenset(head.get("retry_statuses", ())),
         preprocessors=tuple(head.get("preprocessors", ())),
+        stream=head.get("stream"),
+        idle_timeout=head.get("idle_timeout"),
         proxy_url=head.get("proxy_url"),
         secret_params=tuple((n, _reference(v)) for n, v in head.get("secret_params", ())),
         json_secrets=head.get("json_secrets", False),
@@ -122,8 +127,9 @@ def write_outcome(outcome: Outcome) -> tuple[Head, bytes]:
     if isinstance(outcome, Response):
         return _with_response(head, outcome)
     head["error"] = type(outcome).__name__
+    head["kind"] = outcome.kind
     head["message"] = outcome.message
-    if isinstance(outcome, HttpError):
+    if outcome.response is not None:
         return _with_response(head, outcome.response)
     return head, b""
 
@@ -154,6 +160,10 @@ def read_outcome(head: Head, body: bytes, *, queue: str) -> Outcome:
         shared["response"] = response
     error = error_class(head["error"])(head["message"], **shared)
     error.queue = queue
+    # A class of one kind does not say it again; one that a newer version made
+    # up comes back as its base, and keeps its kind.
+    if (kind := head.get("kind", error.kind)) != error.kind:
+        error.kind = kind
     return error
 
 

@@ -7,11 +7,10 @@ earlier may have changed since, and a literal is never looked up at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from ..settings import Settings
-from ..urls import origin
+from ..urls import is_host_listed, origin
 
 __all__ = ["PRIVATE_PORTS", "is_private", "refusal"]
 
@@ -75,7 +74,7 @@ def is_private(address: str) -> bool:
 def refusal(url: str, settings: Settings) -> str | None:
     """Why ``url`` may not be asked, or None when its host and port are allowed."""
     _, host, port = origin(url)
-    if settings.allow_hosts is not None and not _listed(host, settings.allow_hosts):
+    if settings.allow_hosts is not None and not is_host_listed(host, settings.allow_hosts):
         return "the host is not in allow_hosts"
     if port in settings.deny_ports:
         return f"port {port} is in deny_ports"
@@ -89,16 +88,3 @@ def _carried(address: IPv6Address) -> IPv4Address | None:
         if address in block:
             return IPv4Address(int(address) >> shift & 0xFFFF_FFFF)
     return None
-
-
-def _listed(host: str, patterns: Iterable[str]) -> bool:
-    name = host.lower().rstrip(".")
-    for pattern in patterns:
-        wanted = pattern.lower().strip("[]").rstrip(".")
-        if wanted.startswith("*."):
-            # The dot belongs to the comparison: evilexample.com is not below example.com.
-            if name.endswith(wanted[1:]) and name != wanted[1:]:
-                return True
-        elif name == wanted:
-            return True
-    return False

@@ -31,6 +31,7 @@ __all__ = [
     "new_session",
     "refused",
     "smaller_tls_buffers",
+    "unread",
 ]
 
 #: Seconds that an idle connection is kept: as long as the shortest-lived servers do.
@@ -40,8 +41,8 @@ _DNS_TTL = 30
 #: Bytes; a header line of 32 KB is the most that large cloud services send.
 _MAX_HEADER_LINE = 32_768
 _READ_BUFFER_BYTES = 65_536
-#: Bytes; two TLS records.
-_TLS_BUFFER_BYTES = 32_768
+#: Bytes; the text of one TLS record.
+_TLS_BUFFER_BYTES = 16_384
 #: Seconds of silence before probes, between them, and how many: a NAT that
 #: forgot a connection is noticed after minutes, not after hours.
 _PROBES = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
@@ -188,13 +189,21 @@ def ends_with_its_connection(response: aiohttp.ClientResponse) -> Iterator[None]
         closed.remove_done_callback(end)
 
 
+def unread(stream: aiohttp.StreamReader) -> bytes:
+    """Take out of a broken stream what had come before it broke.
+
+    Its public methods raise what broke it, and leave that where it is.
+    """
+    return bytes(stream._read_nowait(-1))
+
+
 def _look(closed: asyncio.Future[None]) -> None:
     if not closed.cancelled():
         closed.exception()
 
 
 def smaller_tls_buffers() -> None:
-    """Let asyncio read TLS through 32 KB for each connection instead of 256 KB.
+    """Let asyncio read TLS through 16 KB for each connection instead of 256 KB.
 
     For the whole process, so the I/O process calls it, and nobody else's.  The
     size is an attribute of asyncio's class; nothing else can set it.

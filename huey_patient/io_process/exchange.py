@@ -9,11 +9,12 @@ import dataclasses
 import logging
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from .. import secret_values
 from ..envelope import Keyring, read_label
-from ..errors import EnvelopeError, Expired, HttpError, RequestError
+from ..errors import EnvelopeError, Expired, RequestError
 from ..request import Request
 from ..response import Response
 from ..settings import Settings
@@ -52,13 +53,14 @@ class Exchange:
         self._queue = queue
 
     async def answer(
-        self, id: str, sealed: bytes, secrets: Mapping[str, str], *, offload: Offload | None = None
+        self, id: str, sealed: bytes, secrets: bytes, *, offload: Offload | None = None
     ) -> tuple[Reason, bytes]:
         """Return why it ended, and the envelope that says how.
 
         A request that cannot be opened comes back as it was.
 
         Args:
+            secrets: What `SecretValues.resolved` gave for it.
             offload: Awaits a function elsewhere than on the loop; used for
                 opening and sealing from `BIG_BYTES` on.
         """
@@ -67,7 +69,8 @@ class Exchange:
             return Reason.UNREADABLE, sealed
         outcome = await self._perform(id, submission, secrets)
         log.debug("Request %s: %s", id, _describe(outcome))
-        size = len(getattr(outcome, "content", b""))
+        response = _response(outcome)
+        size = 0 if response is None else len(response.content)
         return Reason.OUTCOME, await _call(offload, size, self._seal, id, sealed, outcome)
 
     def _open(self, id: str, sealed: bytes) -> Submission | None:
@@ -86,15 +89,13 @@ class Exchange:
             log.error("Request %s could not be opened: %s", id, text)
             return None
 
-    async def _perform(
-        self, id: str, submission: Submission, secrets: Mapping[str, str]
-    ) -> Outcome:
+    async def _perform(self, id: str, submission: Submission, secrets: bytes) -> Outcome:
         """Send the request; returns how it ended, whatever that is."""
         outcome: Outcome
         try:
             if submission.expires is not None and time.time() >= submission.expires:
                 raise Expired("expired before it was sent")
-            request, secret_params = resolve(submission.request, secrets)
+            request, secret_params = resolve(submission.request, secret_values.read(secrets))
             response = await self._client.send(
                 request,
                 request_id=id,
@@ -116,8 +117,7 @@ class Exchange:
     def _seal(self, id: str, request_sealed: bytes, outcome: Outcome) -> bytes:
         """Seal the outcome of a request under the label of the request."""
         head, body = write_outcome(outcome)
-        response = outcome.response if isinstance(outcome, HttpError) else outcome
-        media_type = response.content_type if isinstance(response, Response) else None
+        response = _response(outcome)
         return self._keyring.seal(
             head,
             body,
@@ -125,7 +125,7 @@ class Exchange:
             queue=self._queue,
             id=id,
             label=read_label(request_sealed),
-            media_type=media_type,
+            media_type=None if response is None else response.content_type,
         )
 
     def _wants_error(self, request: Request) -> bool:
@@ -137,6 +137,10 @@ async def _call(offload: Offload | None, size: int, work: Callable[..., Any], *a
     if offload is None or size < BIG_BYTES:
         return work(*args)
     return await offload(work, *args)
+
+
+def _response(outcome: Outcome) -> Response | None:
+    return outcome if isinstance(outcome, Response) else outcome.response
 
 
 def _describe(outcome: Outcome) -> str:
@@ -156,6 +160,6 @@ def _complete(outcome: Outcome, id: str, submission: Submission) -> Outcome:
     # An error from before the first send knows of no hop yet.
     outcome.method = outcome.method or submission.request.method
     outcome.url = outcome.url or submission.request.url
-    if isinstance(outcome, HttpError):
+    if outcome.response is not None:
         outcome.response = dataclasses.replace(outcome.response, **shared)
     return outcome

@@ -14,38 +14,30 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 
 import aiohttp
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from ..errors import Blocked, InvalidResponse, RequestTimeout, ResponseTooLarge
+from ..errors import Blocked, InvalidResponse, RequestTimeout
 from ..headers import Headers
 from ..request import Request
 from ..response import Response
 from ..settings import Settings
-from . import addresses, bodies, retries
+from . import addresses, retries
 from .connections import Resolver, ends_with_its_connection, new_session, refused
 from .failures import Failure, failure_of
-from .journey import Journey
+from .journey import Answer, Journey
 from .outgoing import Outgoing, Preprocessor
 from .proxies import Proxy
+from .receiving import is_event_stream, receive
 from .redirects import next_hop
 
 __all__ = ["HttpClient"]
 
-_CHUNK_BYTES = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    headers: Headers[str]
-    content: bytes
-    decoded: bool
+_STEP_BYTES = 65_536
 
 
 class HttpClient:
@@ -117,14 +109,15 @@ class HttpClient:
         except Failure as reason:
             failure = reason
         except TimeoutError:
-            failure = Failure(RequestTimeout, f"no answer within {journey.timeout:g} s")
+            missing = "answer" if journey.stream is None else "end of the stream"
+            failure = Failure(RequestTimeout, f"no {missing} within {journey.timeout:g} s")
         # Raised outside the clauses above: no context of the error may hold what
         # aiohttp said, nor the frames it said it in.
         if failure is not None:
             raise journey.error(failure)
-        return journey.response(answer.status, answer.headers, answer.content, answer.decoded)
+        return journey.response(answer)
 
-    async def _follow(self, journey: Journey) -> _Answer:
+    async def _follow(self, journey: Journey) -> Answer:
         while True:
             answer = await self._persist(journey)
             hop = next_hop(
@@ -138,7 +131,7 @@ class HttpClient:
                 return answer
             journey.go(hop)
 
-    async def _persist(self, journey: Journey) -> _Answer:
+    async def _persist(self, journey: Journey) -> Answer:
         while True:
             outcome = await self._once(journey)
             wait = _wait(journey, outcome)
@@ -150,7 +143,7 @@ class HttpClient:
             raise outcome
         return outcome
 
-    async def _once(self, journey: Journey) -> _Answer | Failure:
+    async def _once(self, journey: Journey) -> Answer | Failure:
         """One send.  What stands in the way comes back as a `Failure`, not raised:
         an exception would keep what it was made of in its context."""
         refusal = addresses.refusal(journey.hop.url, self._settings)
@@ -167,7 +160,7 @@ class HttpClient:
             answered = True
             try:
                 with ends_with_its_connection(response):
-                    return await self._read(response)
+                    return await self._read(journey, response)
             finally:
                 response.close()  # Back in the pool already if its body was complete.
         except Failure as failure:
@@ -181,11 +174,10 @@ class HttpClient:
     async def _ask(self, leaving: Outgoing, proxy: Proxy | None) -> aiohttp.ClientResponse:
         if self._session is None:
             raise RuntimeError("use HttpClient as an asynchronous context manager")
-        headers = leaving.headers
+        headers = _spelled_alike(leaving.headers)
         # Credentials belong to whoever reads the request line: the proxy itself
         # reads it for http, and only the CONNECT before it for https.
         if proxy is not None and leaving.url.startswith("http:"):
-            headers = headers.copy()
             headers.update(proxy.headers)
         return await self._session.request(
             leaving.method,
@@ -197,40 +189,35 @@ class HttpClient:
             proxy_headers=None if proxy is None else proxy.headers,
         )
 
-    async def _read(self, response: aiohttp.ClientResponse) -> _Answer:
+    async def _read(self, journey: Journey, response: aiohttp.ClientResponse) -> Answer:
         if not 200 <= response.status <= 599:
             raise Failure(InvalidResponse, f"status {response.status} is no status of an answer")
-        headers = _headers(response.headers)
-        bodiless = response.method == "HEAD" or response.status in (204, 304)
-        content, decoded = b"", True
-        if not bodiless:
-            content, decoded = await self._body(response.content, headers)
-        return _Answer(response.status, headers, content, decoded)
+        answer = Answer(response.status, _headers(response.headers))
+        if response.method == "HEAD" or response.status in (204, 304):
+            return answer
+        idle = None
+        if journey.request.stream is not None and is_event_stream(answer.headers):
+            journey.stream = answer
+            idle = journey.idle_timeout
+        await receive(response.content, answer, limit=self._settings.max_response_size, idle=idle)
+        journey.stream = None  # It came to its end.
+        return answer
 
-    async def _body(
-        self, stream: aiohttp.StreamReader, headers: Headers[str]
-    ) -> tuple[bytes, bool]:
-        limit = self._settings.max_response_size
-        length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > limit:
-            raise Failure(
-                ResponseTooLarge,
-                f"a response of {int(length)} bytes exceeds the maximum allowed size ({limit})",
-            )
-        coding = headers.get("content-encoding", "identity")
-        decoder = bodies.decoder_for(coding)
-        if decoder is None:
-            plain = await _collect(_raw(stream, limit), limit)
-            return plain, not plain or coding.strip().lower() in ("identity", "")
-        return await _collect(_decoded(_raw(stream, limit), decoder), limit), True
+
+def _spelled_alike(headers: CIMultiDict[str]) -> CIMultiDict[str]:
+    # aiohttp takes a second spelling of a name for the replacement of the first.
+    first: dict[str, str] = {}
+    return CIMultiDict(
+        (first.setdefault(name.lower(), name), value) for name, value in headers.items()
+    )
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
     # aiohttp writes bytes in one step; from a file it takes turns with others.
-    return io.BytesIO(body) if body and len(body) > _CHUNK_BYTES else body
+    return io.BytesIO(body) if body and len(body) > _STEP_BYTES else body
 
 
-def _wait(journey: Journey, outcome: _Answer | Failure) -> float | None:
+def _wait(journey: Journey, outcome: Answer | Failure) -> float | None:
     """Seconds until the next attempt; None when ``outcome`` is the last."""
     if isinstance(outcome, Failure):
         return journey.wait(None) if outcome.before_answer else None
@@ -238,39 +225,6 @@ def _wait(journey: Journey, outcome: _Answer | Failure) -> float | None:
     if not retries.wants_another(outcome.status, outcome.headers, statuses):
         return None
     return journey.wait(retries.asked_wait(outcome.headers, now=time.time()))
-
-
-async def _raw(stream: aiohttp.StreamReader, limit: int) -> AsyncIterator[bytes]:
-    seen = 0
-    async for chunk in stream.iter_chunked(_CHUNK_BYTES):
-        seen += len(chunk)
-        if seen > limit:
-            raise _too_large(limit)
-        yield chunk
-
-
-async def _decoded(chunks: AsyncIterator[bytes], decoder: bodies.Decoder) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in chunks:
-            for piece in decoder.feed(chunk):
-                yield piece
-                await asyncio.sleep(0)  # One chunk may hold megabytes: let others run.
-        decoder.finish()
-    except bodies.MalformedBody:
-        raise Failure(InvalidResponse, "the body is not in its Content-Encoding") from None
-
-
-async def _collect(pieces: AsyncIterator[bytes], limit: int) -> bytes:
-    content = bytearray()
-    async for piece in pieces:
-        if len(content) + len(piece) > limit:
-            raise _too_large(limit)
-        content += piece
-    return bytes(content)
-
-
-def _too_large(limit: int) -> Failure:
-    return Failure(ResponseTooLarge, f"the body exceeded the maximum allowed size ({limit} bytes)")
 
 
 def _headers(received: CIMultiDictProxy[str]) -> Headers[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from ..errors import Blocked, RequestError
+from ..errors import Blocked, RequestError, ResponseTooLarge, StreamInterrupted
 from ..headers import Headers
 from ..request import Request
 from ..response import Response
@@ -19,7 +19,17 @@ from .failures import Failure
 from .outgoing import Outgoing, Preprocessor, outgoing
 from .redirects import Hop
 
-__all__ = ["Journey"]
+__all__ = ["Answer", "Journey"]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came back at one hop; ``content`` grows while it is read."""
+
+    status: int
+    headers: Headers[str]
+    content: bytearray = field(default_factory=bytearray)
+    decoded: bool = True
 
 
 class Journey:
@@ -46,12 +56,16 @@ class Journey:
         self.max_redirects = (
             settings.max_redirects if request.max_redirects is None else request.max_redirects
         )
+        self.idle_timeout = (
+            settings.stream_idle_timeout if request.idle_timeout is None else request.idle_timeout
+        )
         self.attempts = 1
+        self.stream: Answer | None = None  #: A stream that has begun and not ended.
         self.visited: list[Hop] = []  #: Hops left behind, oldest first.
         self.hop = Hop(
             method=request.method,
             url=request.url,
-            headers=Headers((name, str(value)) for name, value in request.headers.pairs()),
+            headers=_headers(request),
             body=request.body,
             secret_body=request.json_secrets,
         )
@@ -89,12 +103,14 @@ class Journey:
         # What we have now is worth more than a timeout after a long sleep.
         return wait if wait < self.deadline - self._clock() else None
 
-    def response(
-        self, status: int, headers: Headers[str], content: bytes, decoded: bool
-    ) -> Response:
+    def response(self, answer: Answer) -> Response:
         """The answer to the present hop, as the response to the request."""
         return Response(
-            status=status, headers=headers, content=content, decoded=decoded, **self._details()
+            status=answer.status,
+            headers=answer.headers,
+            content=bytes(answer.content),
+            decoded=answer.decoded,
+            **self._details(),
         )
 
     def error(self, failure: Failure) -> RequestError:
@@ -104,6 +120,13 @@ class Journey:
             details["attempts"] -= 1  # It did not reach the wire.
         if failure.left_behind:
             details["redirects"] += (details["url"],)
+        if self.stream is not None and failure.error is not ResponseTooLarge:
+            return StreamInterrupted(
+                failure.message,
+                kind=failure.error.kind,
+                response=self.response(self.stream),
+                **details,
+            )
         return failure.error(failure.message, **details)
 
     def _details(self) -> dict[str, Any]:
@@ -125,3 +148,10 @@ class Journey:
     def _secret_spellings(self) -> Iterator[str]:
         for _, value in self._secret_params:
             yield from {quote_plus(value), quote(value, safe=""), value} - {""}
+
+
+def _headers(request: Request) -> Headers[str]:
+    headers = Headers((name, str(value)) for name, value in request.headers.pairs())
+    if request.stream == "sse" and "accept" not in headers:
+        headers = headers.merged({"Accept": "text/event-stream"})
+    return headers

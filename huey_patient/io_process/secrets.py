@@ -1,9 +1,12 @@
-"""Secret references, and the values that take their place just before a send."""
+"""Secret references, and the values that take their place just before a send.
+
+Here, and nowhere before, both are known: the value, and the URL it would go to.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -11,46 +14,60 @@ import orjson
 from ..errors import SecretNotFound
 from ..headers import Headers
 from ..request import Request, SecretReference
+from ..secret_values import SecretValue
 
 __all__ = ["resolve"]
 
 
-def resolve(request: Request, secrets: Mapping[str, str]) -> tuple[Request, list[tuple[str, str]]]:
+def resolve(
+    request: Request, secrets: Mapping[str, SecretValue]
+) -> tuple[Request, list[tuple[str, str]]]:
     """Return ``request`` with values in place of its secrets, and the values of its
     secret parameters, which no URL that is shown may hold.
 
+    The URL of the request decides whether a secret may go there.  Where a
+    redirect leads does not matter: secrets do not cross origins.
+
     Raises:
-        SecretNotFound: One is not there, or is not a string that fits its place.
+        SecretNotFound: One is not there, is not for that host, or is not a
+            string that fits its place.
     """
     if not request.secret_names():
         return request, []
+
+    def value(reference: SecretReference) -> str:
+        known = secrets.get(reference.name)
+        if known is None:
+            raise SecretNotFound(f"no secret {reference.name!r} is registered in the consumer")
+        if not known.may_go_to(request.url):
+            raise SecretNotFound(f"the secret {reference.name!r} is not for this host")
+        return f"{reference.prefix}{known.value}{reference.suffix}"
+
     headers: Headers[str | SecretReference] = Headers(
-        (name, _value(field, secrets) if isinstance(field, SecretReference) else field)
+        (name, value(field) if isinstance(field, SecretReference) else field)
         for name, field in request.headers.pairs()
     )
-    params = [(name, _value(reference, secrets)) for name, reference in request.secret_params]
+    params = [(name, value(reference)) for name, reference in request.secret_params]
     body = request.body
     if request.json_secrets and body:
-        body = orjson.dumps(_inside(orjson.loads(body), secrets))
+        body = orjson.dumps(_inside(orjson.loads(body), value))
+    problem = None
     try:
         resolved = dataclasses.replace(request, headers=headers, body=body, secret_params=())
     except ValueError as reason:
-        raise SecretNotFound(f"a secret does not fit its place: {reason}") from None
+        problem = str(reason)
+    # Outside the clause above, so that the error has no context: its frames hold values.
+    if problem is not None:
+        raise SecretNotFound(f"a secret does not fit its place: {problem}")
     return resolved, params
 
 
-def _value(reference: SecretReference, secrets: Mapping[str, str]) -> str:
-    if reference.name not in secrets:
-        raise SecretNotFound(f"no secret {reference.name!r} is registered in the consumer")
-    return f"{reference.prefix}{secrets[reference.name]}{reference.suffix}"
-
-
-def _inside(node: Any, secrets: Mapping[str, str]) -> Any:
+def _inside(node: Any, value: Callable[[SecretReference], str]) -> Any:
     """Return JSON values with every marker replaced."""
     if reference := SecretReference.from_json(node):
-        return _value(reference, secrets)
+        return value(reference)
     if isinstance(node, dict):
-        return {key: _inside(child, secrets) for key, child in node.items()}
+        return {key: _inside(child, value) for key, child in node.items()}
     if isinstance(node, list):
-        return [_inside(child, secrets) for child in node]
+        return [_inside(child, value) for child in node]
     return node

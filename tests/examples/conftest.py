@@ -8,7 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.fixtures import naps, server
 from support.programs import EXAMPLES, Program, run
+
+__all__ = ["api", "call", "consume", "env", "naps", "server"]
 
 Call = Callable[..., str]
 Consume = Callable[..., Program]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import redis
-from support.fixtures import server  # noqa: F401  (a fixture)
 from support.programs import EXAMPLES, Program, environment
 from support.servers import Server
 from support.web import Answer, WebServer
@@ -105,7 +104,7 @@ def test_a_sealed_request_leaves_nothing_readable_in_redis(
 def test_a_chat_completion_is_retried_and_keeps_its_key_secret(
     call: Call,
     consume: Consume,
-    server: WebServer,  # noqa: F811
+    server: WebServer,
     env: dict[str, str],
     tmp_path: Path,
 ) -> None:

@@ -127,6 +127,42 @@ def test_each_wait_is_as_long_as_the_server_asked_for(server, naps):
     assert naps.seconds == [7.0, 0.25, 1.0]
 
 
+def test_a_storm_of_429_ends_in_answers_and_each_waits_as_long_as_it_was_asked_to(server):
+    slept = {}
+
+    async def sleep(seconds):
+        slept.setdefault(asyncio.current_task().get_name(), []).append(seconds)
+
+    def busy(name, value):
+        return Answer(429, headers={name: value})
+
+    asked = {}
+    for number in range(60):
+        path = f"/{number}"
+        asked[path] = [float(number + 2), (number + 1) / 8, float(number % 7 + 1)]
+        server.answer(
+            path,
+            busy("Retry-After", str(number + 2)),
+            busy("Retry-After-Ms", str(125 * (number + 1))),
+            busy("Retry-After", str(number % 7 + 1)),
+            Answer(200, path.encode()),
+        )
+
+    async def use(client):
+        def send(path):
+            request = Request("POST", server.url + path, timeout=300, retry_statuses=LLM_STATUSES)
+            return asyncio.create_task(client.send(request, request_id=path), name=path)
+
+        return await asyncio.gather(*map(send, asked))
+
+    answers = with_client(use, naps=sleep)
+
+    assert [one.content.decode() for one in answers] == list(asked)
+    assert {one.attempts for one in answers} == {4}
+    assert slept == asked
+    assert server.hits_by_id() == dict.fromkeys(asked, 4)
+
+
 def test_the_server_may_forbid_or_ask_for_another_attempt(server, naps):
     no = server.answer("/no", Answer(503, headers={"X-Should-Retry": "false"}), Answer(200))
     yes = server.answer("/yes", Answer(418, headers={"X-Should-Retry": "true"}), Answer(200))

@@ -249,7 +249,7 @@ def test_tls_reads_through_a_small_buffer_on_asyncio(secure_server, ca_file, mon
         )
         return size, big.json()["body"]
 
-    assert with_client(use, ca_file=ca_file) == (32_768, "x" * 900_000)
+    assert with_client(use, ca_file=ca_file) == (16_384, "x" * 900_000)
 
 
 def test_ca_file_stands_for_no_other_authority(ca_file):

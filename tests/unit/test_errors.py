@@ -14,6 +14,7 @@ from huey_patient.errors import (
     PatientError,
     RequestError,
     RequestTimeout,
+    StreamInterrupted,
     error_class,
     without_query,
 )
@@ -47,6 +48,8 @@ KINDS = {
     "InvalidResponse": "invalid_response",
     "SecretNotFound": "configuration",
     "PreprocessorFailed": "configuration",
+    "PayloadLost": "payload",
+    "StreamInterrupted": "connection",
 }
 
 
@@ -60,7 +63,7 @@ def request_errors() -> dict[str, type[RequestError]]:
 
 
 def made(cls: type[RequestError]) -> RequestError:
-    if issubclass(cls, HttpError):
+    if issubclass(cls, (HttpError, StreamInterrupted)):
         return cls("it failed", response=Response(status=500, url="https://a.example/"), **DETAILS)
     return cls("it failed", **DETAILS)
 

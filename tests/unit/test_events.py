@@ -97,6 +97,7 @@ STREAMS = st.lists(
 
 @given(STREAMS, st.lists(st.integers(0, 200), max_size=12))
 @example(b"data: a\r\n\r\ndata: b\r\n\r\n", [8, 9, 10, 11])
+@example(b"data: a\r\ndata: b\r\n\r\n", [8])
 @example(b"\xef\xbb\xbfdata: a\n\n", [1, 2])
 @example("data: 😀\n\n".encode(), [7, 8, 9])
 def test_the_events_are_the_same_however_the_bytes_come_apart(stream, cuts):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from huey_patient.errors import EnvelopeError
-from huey_patient.label import Label
+from huey_patient.label import Label, as_reference, is_reference
 
 labels = st.builds(
     Label,
@@ -62,3 +62,24 @@ def test_no_bytes_at_all_raise_anything_else(damaged: bytes) -> None:
         Label.from_bytes(damaged)
     except EnvelopeError:
         pass
+
+
+def test_a_label_of_a_reference_says_so_and_keeps_the_rest() -> None:
+    label = b'{"callback":"app.Save","priority":2,"of a newer version":true}'
+
+    marked = as_reference(label)
+
+    assert is_reference(marked)
+    assert not is_reference(label)
+    assert Label.from_bytes(marked) == Label.from_bytes(label)
+    assert b"of a newer version" in marked
+
+
+@pytest.mark.parametrize("junk", [b"", b"[]", b"7", b"{", b'{"reference":1}', b"\xff"])
+def test_what_is_no_label_is_none_of_a_reference(junk: bytes) -> None:
+    assert not is_reference(junk)
+
+
+def test_only_a_label_can_become_one_of_a_reference() -> None:
+    with pytest.raises(EnvelopeError):
+        as_reference(b"[]")

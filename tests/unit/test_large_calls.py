@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from huey import MemoryHuey
 from support.desk import URL, Desk
+from support.web import Answer, WebServer
 
 from huey_patient import ConfigurationError, Patient, PayloadLost, StoreUnavailable
 from huey_patient.envelope import read_label
@@ -469,3 +470,55 @@ def test_a_dead_letter_keeps_its_payload(desk: Desk, shelf: Shelf, heard: list[A
     assert shelf.objects == {}
 
 
+# In immediate mode
+
+
+def at_once(shelf: Shelf, **settings: Any) -> Patient:
+    huey = MemoryHuey("at-once", immediate=True)
+    patient = Patient(huey, payload_store_threshold=1000, **settings)
+    patient.register_payload_store("shelf", shelf)
+    return patient
+
+
+def test_immediate_mode_goes_the_same_way(shelf: Shelf, heard: list[Any]) -> None:
+    patient = at_once(shelf, encryption_key=generate_key())
+    sizes: list[int] = []
+
+    @patient.callback
+    def keep(response):
+        sizes.append(len(shelf.objects))
+        heard.append(response.content)
+
+    with WebServer() as server:
+        server.answer("/large", Answer(200, LARGE))
+        patient.post(f"{server.url}/large", body=LARGE, callback=keep)
+        assert server.asked[0].body == LARGE
+
+    assert heard == [LARGE]
+    assert sizes == [1]  # The request's went with its settling.
+    assert shelf.steps == ["put", "get", "put", "delete", "get", "delete"]
+    assert shelf.objects == {}
+
+
+def test_in_immediate_mode_a_lost_request_ends_as_such(shelf: Shelf, heard: list[Any]) -> None:
+    patient = at_once(shelf)
+
+    @patient.callback
+    def keep(outcome):
+        heard.append(outcome)
+
+    shelf.get = lambda key: None
+    patient.post(URL, body=LARGE, callback=keep, callback_args={"n": 1})
+
+    [error] = heard
+    assert type(error) is PayloadLost
+    assert error.callback_args["n"] == 1
+    assert shelf.objects == {}
+
+
+def test_in_immediate_mode_a_store_that_is_away_is_the_caller_s_to_see(shelf: Shelf) -> None:
+    patient = at_once(shelf)
+    shelf.away = True
+
+    with pytest.raises(StoreUnavailable):
+        patient.post(URL, body=LARGE)

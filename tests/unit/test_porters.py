@@ -227,9 +227,23 @@ def test_what_was_dropped_while_it_was_parked_counts_no_more(bench):
     bench.turn_until(lambda: bench.courier._porters.parked)
 
     bench.memory.cancel("a", b'["a","canceled",""]')
-    bench.beat()
+    bench.courier._reconcile()
 
     assert bench.courier._porters.parked == bench.courier.in_flight == 0
+
+
+def test_what_was_fenced_meanwhile_is_not_answered_either(bench):
+    bench.payloads.open.clear()
+    submit(bench, "a")
+    bench.turn()
+    bench.payloads.objects.clear()
+    bench.store.away.add("all")
+
+    bench.courier._fence("a test says so")
+    bench.payloads.open.set()
+    bench.turn_until(lambda: bench.courier._porters._out == 0)
+
+    assert bench.courier._answered == {}
 
 
 def test_a_suspect_that_lies_elsewhere_is_fetched_for_its_own_process(bench):

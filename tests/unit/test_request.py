@@ -91,8 +91,9 @@ def test_a_secret_in_a_dataclass_is_a_secret():
 
     request = Request("POST", URL, json=[Login(secret("key")), secret("key")])
 
+    marker = secret("key").as_json()
+    assert orjson.loads(request.body) == [{"token": marker, "weight": 1.0}, marker]
     assert request.secret_names() == ("key",)
-    assert request.json_secrets
     with pytest.raises(ValueError, match="nan"):
         Request("POST", URL, json=Login(None, float("nan")))
 
@@ -285,6 +286,15 @@ def test_a_template_fills_in_what_the_call_leaves_out():
 )
 def test_a_template_joins_its_base_url_as_a_link_is_joined(path, url):
     assert RequestTemplate(base_url="http://a.test/v1/").get(path).url == url
+
+
+def test_a_template_may_stream():
+    template = RequestTemplate(base_url=URL, stream="sse", idle_timeout=5)
+
+    assert (template.get().stream, template.get().idle_timeout) == ("sse", 5.0)
+    assert template.get(stream=None, idle_timeout=1).stream is None
+    with pytest.raises(ValueError, match="stream"):
+        RequestTemplate(stream="ndjson")
 
 
 def test_a_template_is_not_changed_by_its_requests():

@@ -30,6 +30,8 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         "heartbeat_interval": 5.0,
         "orphan_threshold": 30.0,
         "accept_plaintext": False,
+        "payload_store_threshold": 65_536,
+        "payload_store_keep": 604_800.0,
         "compression_level": 3,
         "callback_priority": None,
         "allow_hosts": None,
@@ -48,6 +50,7 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         "stream_idle_timeout",
         "shutdown_timeout",
         "heartbeat_interval",
+        "payload_store_keep",
     ],
 )
 @pytest.mark.parametrize("value", [0, -1, "60", float("nan"), float("inf"), True])
@@ -253,3 +256,34 @@ def test_a_variable_that_names_no_setting_is_an_error() -> None:
 def test_a_value_out_of_its_range_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="max_connections"):
         Settings.from_environ({"HUEY_PATIENT_MAX_CONNECTIONS": "0"})
+
+
+@pytest.mark.parametrize("store", ["huey", "file:///folder", "s3://bucket/x", "memory://x", None])
+def test_a_payload_store_is_huey_or_a_url(store: Any) -> None:
+    assert Settings(payload_store=store).payload_store == store
+
+
+@pytest.mark.parametrize("store", ["", "redis", "/folder", 7, b"huey", True])
+def test_another_payload_store_is_refused(store: Any) -> None:
+    with pytest.raises(ConfigurationError, match="payload_store must be"):
+        Settings(payload_store=store)
+
+
+def test_the_credentials_of_a_payload_store_are_not_shown() -> None:
+    settings = Settings(payload_store="s3://key:secret@bucket/x")
+
+    assert "secret" not in repr(settings)
+    assert "secret" not in repr(settings.as_dict())
+
+
+def test_the_place_of_payloads_can_be_read_from_the_environment() -> None:
+    settings = Settings.from_environ(
+        {
+            "HUEY_PATIENT_PAYLOAD_STORE": "file:///var/lib/app/payloads",
+            "HUEY_PATIENT_PAYLOAD_STORE_THRESHOLD": "1000",
+            "HUEY_PATIENT_PAYLOAD_STORE_KEEP": "86400",
+        }
+    )
+
+    assert settings.payload_store == "file:///var/lib/app/payloads"
+    assert (settings.payload_store_threshold, settings.payload_store_keep) == (1000, 86400.0)
