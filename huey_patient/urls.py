@@ -71,7 +71,9 @@ def checked_url(url: object) -> str:
 
 def with_params(url: str, params: Params | None) -> str:
     """Return ``url`` with ``params`` appended to its query (form encoding)."""
-    pairs = [] if params is None else [(str(name), value) for name, value in _pairs(params)]
+    if not params:
+        return url
+    pairs = [(str(name), value) for name, value in _pairs(params)]
     if not pairs:
         return url
     query = urlencode(pairs)

@@ -89,9 +89,9 @@ def write_submission(submission: Submission) -> tuple[Head, bytes]:
 
 def read_submission(head: Head, body: bytes) -> Submission:
     """The reverse of `write_submission`."""
-    request = Request(
-        head["method"],
-        head["url"],
+    request = Request.stored(
+        method=head["method"],
+        url=head["url"],
         headers=Headers([(name, _unvalue(value)) for name, value in head["headers"]]),
         body=body or None,
         timeout=head.get("timeout"),

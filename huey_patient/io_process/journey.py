@@ -77,7 +77,7 @@ class Journey:
             Failure: A preprocessor failed.
         """
         hop = self.hop
-        if not self.visited:
+        if self._secret_params and not self.visited:
             hop = replace(hop, url=with_params(hop.url, self._secret_params))
         return outgoing(
             hop,
