@@ -10,7 +10,7 @@
 
 BIN := .venv/bin
 VERSIONS := 3.11 3.12 3.13
-BENCHMARKS := throughput waiting in_flight latency
+BENCHMARKS := throughput waiting in_flight latency sealing tls_memory
 
 .PHONY: demo test test-all check chaos bench
 

@@ -12,7 +12,9 @@ version = re.search(r'__version__ = "([^"]+)"', source).group(1)
 EXTRAS = {
     # Older versions cannot limit what one call decodes to.
     "brotli": ["brotli>=1.2"],
+    "fsspec": ["fsspec>=2024.2"],
     "postgres": ["psycopg[binary]>=3.2"],
+    "s3": ["s3fs>=2024.2"],
     "uvloop": ["uvloop>=0.21"],
 }
 
@@ -39,19 +41,26 @@ setup(
         **EXTRAS,
         "dev": [
             *EXTRAS["brotli"],
+            *EXTRAS["fsspec"],
             *EXTRAS["postgres"],
+            *EXTRAS["s3"],
             *EXTRAS["uvloop"],
+            "botocore>=1.35",
             "docutils>=0.21",
+            "fakellm>=0.3.5",
             "gevent>=23.9",
             "gunicorn>=23",
             "httpbin>=0.10.2",
             "hypothesis>=6.100",
             "import-linter>=2.1",
+            # An S3 server for the tests of payload stores.
+            "moto[server]>=5.0",
             "mypy>=1.14",
             "pytest>=8.3",
             "pytest-randomly>=3.16",
             "pytest-timeout>=2.3",
             "ruff>=0.9",
+            "standardwebhooks>=1.0",
             "trustme>=1.2",
         ],
     },

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Interrupted,
         InvalidResponse,
         PatientError,
+        PayloadLost,
         PreprocessorFailed,
         RedirectLoop,
         RequestError,
@@ -51,11 +52,15 @@ if TYPE_CHECKING:
         SecretNotFound,
         ServerError,
         StoreUnavailable,
+        StreamInterrupted,
         TLSFailed,
         TooManyRedirects,
         UnknownCallback,
     )
+    from .events import ServerSentEvent
     from .headers import Headers
+    from .payloads import PayloadStore
+    from .payloads.in_fsspec import FsspecPayloads
     from .request import LLM_STATUSES, Request, SecretReference, secret
     from .response import CallbackArgs, Response
     from .settings import Settings
@@ -71,10 +76,14 @@ __all__ = [  # noqa: RUF022  (grouped, not sorted)
     "LLM_STATUSES",
     "SecretReference",
     "secret",
+    # Where large envelopes lie
+    "FsspecPayloads",
+    "PayloadStore",
     # Answers
     "CallbackArgs",
     "Headers",
     "Response",
+    "ServerSentEvent",
     # How a request may end otherwise
     "RequestError",
     "Abandoned",
@@ -86,12 +95,14 @@ __all__ = [  # noqa: RUF022  (grouped, not sorted)
     "HttpError",
     "Interrupted",
     "InvalidResponse",
+    "PayloadLost",
     "PreprocessorFailed",
     "RedirectLoop",
     "RequestTimeout",
     "ResponseTooLarge",
     "SecretNotFound",
     "ServerError",
+    "StreamInterrupted",
     "TLSFailed",
     "TooManyRedirects",
     # What else can go wrong
@@ -107,11 +118,14 @@ _NAMES = {
     "client": "BoundClient Patient",
     "errors": """
         Abandoned Blocked Canceled ClientError ConfigurationError ConnectFailed EnvelopeError
-        Expired HttpError Interrupted InvalidResponse PatientError PreprocessorFailed RedirectLoop
-        RequestError RequestTimeout ResponseTooLarge SecretNotFound ServerError StoreUnavailable
-        TLSFailed TooManyRedirects UnknownCallback
+        Expired HttpError Interrupted InvalidResponse PatientError PayloadLost PreprocessorFailed
+        RedirectLoop RequestError RequestTimeout ResponseTooLarge SecretNotFound ServerError
+        StoreUnavailable StreamInterrupted TLSFailed TooManyRedirects UnknownCallback
     """,
+    "events": "ServerSentEvent",
     "headers": "Headers",
+    "payloads": "PayloadStore",
+    "payloads.in_fsspec": "FsspecPayloads",
     "request": "LLM_STATUSES Request SecretReference secret",
     "response": "CallbackArgs Response",
     "settings": "Settings",

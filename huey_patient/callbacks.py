@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -29,12 +29,16 @@ from .errors import (
     Canceled,
     EnvelopeError,
     Interrupted,
+    PayloadLost,
     RequestError,
+    StoreUnavailable,
     UnknownCallback,
 )
 from .label import Label
-from .receipts import WAITING_SECONDS, Receipts
+from .receipts import Receipts, waiting_seconds
+from .references import About, References
 from .response import CallbackArgs, Response
+from .settings import Settings
 from .stores.base import Settlement, Store
 from .wire import Outcome, Reason, read_outcome, read_submission, write_outcome
 
@@ -48,11 +52,16 @@ MARK = "huey_patient"
 #: Bodies up to this size are opened whatever the settings of this process say.
 MOST_BODY_BYTES = 64 * 1024 * 1024
 
+#: Seconds until a callback is tried again whose payload store does not answer.
+#: It waits in Huey's schedule and takes no worker meanwhile.
+PAYLOAD_PAUSE = 30.0
+
 #: How outcomes that no I/O process made are told to the callback.
 _DECIDED: dict[Reason, tuple[type[RequestError], str]] = {
     Reason.ABANDONED: (Abandoned, "lost its I/O process too often"),
     Reason.CANCELED: (Canceled, "was canceled"),
     Reason.INTERRUPTED: (Interrupted, "was perhaps sent before its consumer was lost"),
+    Reason.PAYLOAD_LOST: (PayloadLost, "its payload is damaged or not there any more"),
     Reason.UNREADABLE: (RequestError, "the consumer could not open the request; see its log"),
 }
 
@@ -84,15 +93,18 @@ class Callbacks:
         hooks: Hooks,
         *,
         store: Callable[[], Store],
-        max_body_bytes: int,
+        references: References,
+        settings: Settings,
     ) -> None:
         self._huey = huey
+        self._references = references
         self._keyring = keyring
         self._hooks = hooks
         # A body was bounded when it was read or submitted, perhaps by a process
         # with larger settings; this stops what no process of ours would make.
-        self._max_body_bytes = max(max_body_bytes, MOST_BODY_BYTES)
-        self._receipts = Receipts(store)
+        self._max_body_bytes = max(settings.max_response_size, MOST_BODY_BYTES)
+        self._receipts = Receipts(store, settings)
+        self._waiting_seconds = waiting_seconds(settings)
         self._with_receipt: set[str] = set()
         self._by_target: dict[Any, str] = {}
         self._returning = self._builtin("ReturnResponse", self._return_response)
@@ -199,7 +211,7 @@ class Callbacks:
             epoch=epoch,
             message=self._huey.serialize_task(task),
             priority=task.priority,
-            receipt=WAITING_SECONDS if name in self._with_receipt else None,
+            receipt=self._waiting_seconds if name in self._with_receipt else None,
         )
 
     def _known_as(self, name: str) -> str | None:
@@ -229,19 +241,35 @@ class Callbacks:
 
         Raises:
             EnvelopeError: It is damaged, alien, or sealed with an unknown key.
+            StoreUnavailable: It refers to a payload store that does not answer.
         """
         if reason is Reason.OUTCOME:
-            outcome = read_outcome(*self._unseal(id, envelope, "outcome"), queue=self._huey.name)
+            try:
+                sealed = self._references.fetch(id, envelope, "outcome")
+            except PayloadLost as lost:
+                return self._delivered(lost, lost.callback_args)
+            outcome = read_outcome(*self._unseal(id, sealed, "outcome"), queue=self._huey.name)
             return self._marked(outcome)
         kind, message = _DECIDED[reason]
         error = kind(message, request_id=id)
         try:
-            submission = read_submission(*self._unseal(id, envelope, "request"))
+            about = self._about(id, envelope)
         except EnvelopeError as trouble:
             log.error("Request %s cannot be opened: %s", id, trouble)
-        else:
-            error.method, error.url = submission.request.method, submission.request.url
-            error.callback_args = CallbackArgs(submission.callback_args)
+            return self._delivered(error, {})
+        error.method, error.url = about.method, about.url
+        return self._delivered(error, about.callback_args)
+
+    def _about(self, id: str, envelope: bytes) -> About:
+        if self._references.is_reference(envelope):
+            return self._references.about(id, envelope, "request")
+        given = read_submission(*self._unseal(id, envelope, "request"))
+        return About(
+            method=given.request.method, url=given.request.url, callback_args=given.callback_args
+        )
+
+    def _delivered(self, error: RequestError, callback_args: Mapping[str, Any]) -> Outcome:
+        error.callback_args = CallbackArgs(callback_args)
         error.queue = self._huey.name
         return self._marked(error)
 
@@ -282,10 +310,31 @@ class Callbacks:
                 return self._run(task, outcome, partial(call, outcome, **extra))
 
             if keep and not self._huey.immediate:
-                return self._receipts.run(task.id, deliver, retry_in=partial(_retry_in, task))
-            return deliver()
+                return self._receipts.run(
+                    task.id,
+                    deliver,
+                    retry_in=partial(_retry_in, task),
+                    served=partial(self._discard, task, args),
+                )
+            return self._at_most_once(task, args, deliver)
 
         return run
+
+    def _at_most_once(self, task: Task, args: tuple[Any, ...], deliver: Callable[[], Any]) -> Any:
+        """Run a callback; what it was given is deleted when it does not run again."""
+        try:
+            value = deliver()
+        except Exception as reason:
+            if _is_final(task, reason):
+                self._discard(task, args)
+            raise
+        self._discard(task, args)
+        return value
+
+    def _discard(self, task: Task, args: tuple[Any, ...]) -> None:
+        # The object of a request was deleted when that was answered.
+        if _is_ours(args) and args[1] == Reason.OUTCOME:
+            self._references.discard(task.id, bytes(args[2]), "outcome")
 
     def _outcome_of(self, task: Task, args: tuple[Any, ...]) -> Outcome:
         if not _is_ours(args):
@@ -293,7 +342,11 @@ class Callbacks:
                 f"{task.name} is a callback: it runs when a request is answered; "
                 "call the function or the methods themselves in a test"
             )
-        return self.open(task.id, Reason(args[1]), bytes(args[2]))
+        try:
+            return self.open(task.id, Reason(args[1]), bytes(args[2]))
+        except StoreUnavailable as reason:
+            log.warning("The callback of request %s is put off: %s", task.id, reason)
+            raise RetryTask(str(reason), delay=PAYLOAD_PAUSE) from reason
 
     def _run(self, task: Task, outcome: Outcome, call: Callable[[], Any]) -> Any:
         error = outcome if isinstance(outcome, RequestError) else None
@@ -318,11 +371,11 @@ class Callbacks:
             return
         function = type(task).execute
 
-        def execute() -> Any:
+        def deliver() -> Any:
             outcome = self._outcome_of(task, task.args)
             return self._run(task, outcome, partial(_call_plain, function, task, outcome))
 
-        task.execute = execute
+        task.execute = partial(self._at_most_once, task, task.args, deliver)
 
     def _own_classes(self) -> tuple[type[Task], ...]:
         names = [*self._by_target.values(), self._returning, self._undelivered]
@@ -340,12 +393,19 @@ class Callbacks:
         return str(self._huey._registry.task_to_string(wrapper.task_class))
 
     def _return_response(self, task: Task, args: tuple[Any, ...]) -> Response:
-        outcome = self._outcome_of(task, args)
-        result: Response = self._run(task, outcome, partial(_value_of, outcome))
+        def deliver() -> Any:
+            outcome = self._outcome_of(task, args)
+            return self._run(task, outcome, partial(_value_of, outcome))
+
+        result: Response = self._at_most_once(task, args, deliver)
         return result
 
     def _deliver_late(self, task: Task, args: tuple[Any, ...]) -> Any:
-        asked = Label.from_bytes(read_label(args[2])).callback
+        try:
+            asked = Label.from_bytes(read_label(args[2])).callback
+        except EnvelopeError:
+            task.retries = 0  # No later consumer can read it either.
+            raise
         name = self._known_as(asked)
         if name is None or name == self._undelivered:
             raise UnknownCallback(f"no callback {asked} is registered in this consumer")

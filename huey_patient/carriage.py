@@ -24,6 +24,8 @@ from .courier import Courier, Ports
 from .envelope import Keyring
 from .errors import ConfigurationError, StoreUnavailable
 from .io_process.handle import ChildConfig, IoProcess, descriptors_for
+from .references import References
+from .secret_values import SecretValues
 from .settings import Settings
 from .stores.base import Store
 from .version import __version__
@@ -43,9 +45,10 @@ class Carriage:
         keyring: Keyring,
         callbacks: Callbacks,
         *,
-        secrets: Mapping[str, str | Callable[[], Any]],
+        secrets: SecretValues,
         preprocessors: Mapping[str, str],
         store: Callable[[], Store],
+        references: References,
     ) -> None:
         self._huey = huey
         self._settings = settings
@@ -54,6 +57,7 @@ class Carriage:
         self._secrets = secrets
         self._preprocessors = preprocessors
         self._store = store
+        self._references = references
         self._consumer: PatientConsumer | None = None
 
     def create_consumer(self, **options: Any) -> PatientConsumer:
@@ -107,26 +111,9 @@ class Carriage:
         self._consumer.quiet()
 
     def secrets(self, sealed: bytes) -> bytes:
-        """Resolve the secrets that a request names in its label; returns them as JSON.
-
-        One that is unknown, or whose function fails, is left out: the request
-        then ends as `SecretNotFound`.
-        """
+        """Resolve the secrets that a request names in its label."""
         names = self._callbacks.label_of(sealed).secrets
-        if not names:
-            return b""
-        values: dict[str, str] = {}
-        for name in names:
-            if name not in self._secrets:
-                log.error("A request names the secret %r, which is not registered here.", name)
-                continue
-            value = self._secrets[name]
-            try:
-                values[name] = str(value() if callable(value) else value)
-            except Exception as reason:
-                # The application's own function; its text may hold the secret.
-                log.error("The secret %r cannot be resolved: %s", name, type(reason).__name__)
-        return orjson.dumps(values)
+        return self._secrets.resolved(names) if names else b""
 
     def _courier(self, consumer: PatientConsumer) -> Courier:
         config = ChildConfig(
@@ -143,6 +130,7 @@ class Carriage:
             once=lambda sealed: self._callbacks.label_of(sealed).never,
             settled=lambda ids: self._settled(consumer, ids),
             info=lambda: self._info(consumer),
+            payloads=self._references,
         )
         suspects = IoProcess(config, name="I/O process for suspects")
         return Courier(self._store(), self._settings, ports, fresh=fresh, suspects=suspects)

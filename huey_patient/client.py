@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, Unpack, overload
 
 import orjson
@@ -23,8 +24,12 @@ from .envelope import Keyring
 from .errors import ConfigurationError
 from .label import Label
 from .options import Options, RequestOptions, SubmitOptions, Verbs
-from .receipts import WAITING_SECONDS
+from .payloads import PayloadStore, payload_store_for
+from .receipts import waiting_seconds
+from .references import About, References
+from .rekey import Rekeyed, rekey
 from .request import Request
+from .secret_values import SecretValues
 from .settings import Settings
 from .stores import store_for
 from .stores.base import DeadLetter, Store
@@ -64,17 +69,26 @@ class Patient(Verbs[Result]):
         self.settings = settings if settings is not None else _settings(options)
         self._keyring = Keyring.from_settings(self.settings)
         self._hooks = Hooks()
-        self._secrets: dict[str, str | Callable[[], Any]] = {}
+        self._secrets = SecretValues()
         self._preprocessors: dict[str, str] = {}
         self._stores: dict[int, tuple[Any, Store]] = {}
-        self._private: MemoryStorage | None = None
+        self._private = threading.local()
+        self._references = References(
+            self._keyring,
+            queue=huey.name,
+            threshold=self.settings.payload_store_threshold,
+            max_body_bytes=max(self.settings.max_response_size, MAX_REQUEST_BYTES),
+        )
+        if self.settings.payload_store is not None:
+            self.register_payload_store("default", self.settings.payload_store)
         store_for(huey.storage)  # refuses one that cannot hold requests
         self._callbacks = Callbacks(
             huey,
             self._keyring,
             self._hooks,
             store=lambda: self.store,
-            max_body_bytes=self.settings.max_response_size,
+            references=self._references,
+            settings=self.settings,
         )
         travel.register(huey.name, self._callbacks)
         self._carriage = Carriage(
@@ -85,6 +99,7 @@ class Patient(Verbs[Result]):
             secrets=self._secrets,
             preprocessors=self._preprocessors,
             store=lambda: self.store,
+            references=self._references,
         )
         huey.create_consumer = self._carriage.create_consumer
         huey.patient = self
@@ -149,7 +164,7 @@ class Patient(Verbs[Result]):
             expires=moment("expires", options.get("expires")),
         )
         sealed = self._seal(id, submission, self._label(callback, request, options))
-        self._submit(id, sealed, _due(options), options.get("connection"))
+        self._submit(id, submission, sealed, _due(options), options.get("connection"))
         return Result(self.huey, self._callbacks.task_of(callback, id))
 
     def client(
@@ -204,24 +219,35 @@ class Patient(Verbs[Result]):
             )
         return sealed
 
-    def _submit(self, id: str, sealed: bytes, due: float | None, connection: Any) -> None:
+    def _submit(
+        self, id: str, submission: Submission, sealed: bytes, due: float | None, connection: Any
+    ) -> None:
+        about = About(
+            method=submission.request.method,
+            url=submission.request.url,
+            callback_args=submission.callback_args,
+        )
+        # Before the request: one whose object is not there yet must not be found.
+        sealed = self._references.stow(id, sealed, "request", about=about, due=due)
         if connection is not None:
-            self.store.submit_within(connection, id, sealed, due=due)
+            answer = self.store.submit_within(connection, id, sealed, due=due)
         else:
-            self.store.submit(id, sealed, due=due)
+            answer = self.store.submit(id, sealed, due=due)
+        if answer != "new":
+            self._references.discard(id, sealed, "request")
         if self.huey.immediate:
             # Imported late: an application that only submits loads no aiohttp.
             from .immediate import perform_all
 
-            assert self._private is not None
             perform_all(
                 self.huey,
                 self.store,
-                self._private,
+                self._private.storage,
                 self.settings,
                 self._keyring,
                 settlement=self._callbacks.settlement,
                 secrets=self._carriage.secrets,
+                references=self._references,
                 preprocessors=self._preprocessors,
             )
 
@@ -232,7 +258,10 @@ class Patient(Verbs[Result]):
         if self.huey.immediate:
             # Its own memory, also where Huey keeps a real storage in immediate
             # mode: requests of a running application are not ours to perform.
-            storage = self._private = self._private or MemoryStorage(self.huey.name)
+            # One for each thread, so that a call returns with its own answer.
+            if not hasattr(self._private, "storage"):
+                self._private.storage = MemoryStorage(self.huey.name)
+            storage = self._private.storage
         known = self._stores.get(id(storage))
         if known is None or known[0] is not storage:
             self._stores = {id(storage): (storage, store_for(storage))}
@@ -282,7 +311,9 @@ class Patient(Verbs[Result]):
         """Call ``function(error)`` when the callback of an error failed for good."""
         return _add(self._hooks.retries_exhausted, function)
 
-    def register_secret(self, name: str, value: str | Callable[[], Any]) -> None:
+    def register_secret(
+        self, name: str, value: str | Callable[[], Any], *, hosts: Iterable[str] = ()
+    ) -> None:
         """Let requests refer to a secret by name; see `secret`.
 
         The value stays in this process.  The consumer resolves it when it
@@ -290,16 +321,17 @@ class Patient(Verbs[Result]):
         imports it.
 
         Args:
-            value: The secret, or a function called for each request.
+            value: The secret, or a function called for each request.  It is
+                called by the courier, and everything waits for it: keep what
+                takes long to fetch.
+            hosts: The hosts that it may be sent to, ``*.example.com`` for all
+                below; empty: any.  A request with it to another host ends as
+                `SecretNotFound`.
 
         Raises:
-            ValueError: No name, or no value.
+            ValueError: No name, no value, or a host that is none.
         """
-        if not isinstance(name, str) or not name:
-            raise ValueError("a secret needs a name")
-        if value is None or value == "":
-            raise ValueError(f"secret {name!r} needs a value or a function that returns it")
-        self._secrets[name] = value
+        self._secrets.register(name, value, hosts)
 
     def register_preprocessor(self, name: str, function: str | Callable[..., Any]) -> None:
         """Let requests name a function that changes them just before they are sent.
@@ -326,6 +358,24 @@ class Patient(Verbs[Result]):
             raise ConfigurationError(f"preprocessor {name!r} must take one argument") from None
         self._preprocessors[name] = path
 
+    def register_payload_store(self, name: str, store: PayloadStore | str) -> None:
+        """Let large envelopes lie outside of the database; see `Settings.payload_store`.
+
+        Of several, all are read, and the last one registered is written to: to
+        move, register the new one after the old one.  Register the same ones,
+        under the same names, wherever requests are made and answered.
+        ``Settings.payload_store`` has the name "default".
+
+        Args:
+            store: ``"huey"``, a URL of fsspec, or a `PayloadStore`.
+
+        Raises:
+            ConfigurationError: No name, or no such store.
+        """
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError("a payload store needs a name")
+        self._references.register(name, payload_store_for(self.huey, store))
+
     # Looking and steering
 
     def cancel(self, id: str) -> bool:
@@ -339,7 +389,10 @@ class Patient(Verbs[Result]):
         if sealed is None:
             return False
         answer = self._callbacks.settlement(id, 0, Reason.CANCELED, sealed)
-        return self.store.cancel(id, answer.message, answer.priority)
+        canceled = self.store.cancel(id, answer.message, answer.priority)
+        if canceled:
+            self._references.discard(id, sealed, "request")
+        return canceled
 
     def pending_count(self) -> int:
         """How many requests wait to be sent, those that are not due yet included."""
@@ -367,7 +420,7 @@ class Patient(Verbs[Result]):
 
     def redeliver(self, id: str) -> bool:
         """Deliver a dead letter again; whether there was one of this id."""
-        return self.store.revive(id, WAITING_SECONDS)
+        return self.store.revive(id, waiting_seconds(self.settings))
 
     def discard(self, id: str) -> bool:
         """Forget a dead letter; whether there was one of this id."""
@@ -386,6 +439,16 @@ class Patient(Verbs[Result]):
             "dead": counts.dead,
             "processes": len(self.store.owners()),
         }
+
+    def rekey(self) -> Rekeyed:
+        """Seal what waits with the first of the configured keys, where an older one did.
+
+        Returns:
+            How many were sealed again, and how many need a key that is not here.
+            The payloads that the old key sealed stay, for a consumer may be
+            reading one, until they are swept.
+        """
+        return rekey(self.store, self._keyring, self._references, queue=self.huey.name)
 
     def quiet(self) -> None:
         """Let the consumer of this process claim no more requests.

@@ -25,7 +25,8 @@ from .errors import StoreUnavailable
 from .lines import Flight, Io, Line
 from .native import NativeThread, WakePipe, original
 from .owner import Owner, Watch
-from .receipts import MOST_DELIVERIES, WAITING_SECONDS
+from .porters import MOST_PARKED, Payloads, Porters
+from .receipts import MOST_DELIVERIES, waiting_seconds
 from .settings import Settings
 from .stores.base import Fenced, Settlement, Store
 from .wire import Reason
@@ -48,6 +49,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 LONGEST_WAIT = 0.5
 #: Seconds for giving requests back at the end; what remains, another consumer reaps.
 HAND_BACK_SECONDS = 2.0
+#: Seconds at the end for objects to be deleted; what remains, the sweep finds.
+PORTERS_END_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,8 @@ class Ports:
     settled: Callable[[list[str]], None]
     #: What the consumer says of itself, for `Patient.processes`.
     info: Callable[[], bytes]
+    #: Knows the envelopes that lie outside of the database; None: there are none.
+    payloads: Payloads | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,9 @@ class Courier:
         self._watch = Watch(store, orphan_threshold=threshold, clock=clock)
         self._wake = WakePipe()
         self._bell = _Bell(store, self._wake)
+        self._porters = Porters(
+            ports.payloads, self._wake, keep=settings.payload_store_keep, clock=clock
+        )
         self._beat_due = self._poll_due = self._retry_at = self._suspects_idle_at = 0.0
         self._pause = 0.0
         self._quiet = False
@@ -155,6 +163,7 @@ class Courier:
             log.exception("The courier failed; the consumer starts another one.")
         finally:
             self._bell.stop()
+            self._porters.stop(within=PORTERS_END_SECONDS)
             for line in self._lines:
                 line.io.stop()
 
@@ -172,7 +181,10 @@ class Courier:
             self._hear(line)
         if self._owner.out_of_touch:
             self._fence("the store has not confirmed that it lives")
+        for line, flight in self._porters.take_in():
+            self._answered[flight.lease.id] = line, flight
         self._with_store()
+        self._porters.tend(self._credit())
         for line in self._lines:
             self._launch(line)
             line.io.flush()
@@ -180,7 +192,7 @@ class Courier:
     def _hear(self, line: Line) -> None:
         line.io.tend()
         for arrival in line.io.take_outcomes():
-            if flight := line.land(arrival):
+            if (flight := line.land(arrival)) and not self._porters.land(line, flight):
                 self._answered[flight.lease.id] = line, flight
         if line.io.take_death():
             lost = line.crash()
@@ -194,7 +206,8 @@ class Courier:
         for flight in line.launchable():
             lease = flight.lease
             secrets = self._ports.secrets(lease.sealed)
-            line.io.send(lease.id, lease.epoch, secrets=secrets, sealed=lease.sealed)
+            sealed, flight.cargo = flight.cargo or lease.sealed, None
+            line.io.send(lease.id, lease.epoch, secrets=secrets, sealed=sealed)
 
     def _with_store(self) -> None:
         if self._clock() < self._retry_at:
@@ -234,7 +247,9 @@ class Courier:
 
     def _redeliver(self) -> None:
         """Put messages on the queue again whose worker was lost."""
-        again, dead = self._store.redeliver_due(REDELIVER_BATCH, WAITING_SECONDS, MOST_DELIVERIES)
+        again, dead = self._store.redeliver_due(
+            REDELIVER_BATCH, waiting_seconds(self._settings), MOST_DELIVERIES
+        )
         if again:
             log.warning("%d outcomes are delivered again: their workers were lost.", again)
         if dead:
@@ -283,6 +298,7 @@ class Courier:
             for (line, flight), answer in zip(batch, answers, strict=True):
                 del self._answered[flight.lease.id]
                 line.drop(flight)
+                self._porters.settled(flight, taken=answer in ("ok", "again"))
                 if answer in ("stale", "gone"):
                     log.info(
                         "The outcome of request %s came too late (%s).", flight.lease.id, answer
@@ -321,6 +337,7 @@ class Courier:
             flight.answer = Reason.ABANDONED, lease.sealed
         if flight.answer:
             self._answered[lease.id] = line, flight
+        self._porters.board(line, flight)
         line.board(flight)
 
     def _tend_suspects(self) -> None:
@@ -339,8 +356,13 @@ class Courier:
             line.hungry = False
 
     def _room(self, line: Line) -> int:
-        credit = self._settings.max_connections - self.in_flight - len(self._returns)
-        return line.room(credit)
+        # Those who wait for a store that fails hold a place only when they are many.
+        parked_out = self._porters.parked >= MOST_PARKED
+        return 0 if parked_out else line.room(self._credit())
+
+    def _credit(self) -> int:
+        places = self._settings.max_connections + self._porters.parked
+        return places - self.in_flight - len(self._returns)
 
     def _fence(self, why: str) -> None:
         """Stop sending, and go on under a new name.
@@ -374,8 +396,10 @@ class Courier:
             moments.append(self._retry_at)
         if self._stop_at is not None:
             moments.append(self._stop_at)
-        starts = [s for line in self._lines if (s := line.io.seconds_to_start()) is not None]
-        return max(0.0, min([LONGEST_WAIT, *starts, *(moment - now for moment in moments)]))
+        pauses = [line.io.seconds_to_start() for line in self._lines]
+        pauses.append(self._porters.seconds_to_wait(self._credit()))
+        known = [pause for pause in pauses if pause is not None]
+        return max(0.0, min([LONGEST_WAIT, *known, *(moment - now for moment in moments)]))
 
     def _hand_back(self) -> None:
         """Give back what is left, without a strike, and sign off."""
@@ -383,6 +407,10 @@ class Courier:
         for line in self._lines:
             self._returns += [_Return(flight, strike=False) for flight in line.ground()]
             line.io.flush()
+            # An outcome that could not be stowed goes in as it is: better a large
+            # message than a second call.
+            for flight in line.flights():
+                self._answered.setdefault(flight.lease.id, (line, flight))
         if self._returns:
             log.info("%d requests in flight go back to the store.", len(self._returns))
         while self._clock() < deadline:

@@ -38,8 +38,9 @@ from .settings import Settings
 __all__ = ["PURPOSES", "Keyring", "read_label"]
 
 #: What an envelope may hold: a request on its way out, an outcome on its way
-#: back, a value that Huey stores, a large envelope outside of the database.
-PURPOSES = ("request", "outcome", "value", "payload")
+#: back, a value that Huey stores, and where one of the first two lies when it
+#: lies outside of the database.
+PURPOSES = ("request", "outcome", "value", "reference to a request", "reference to an outcome")
 
 _MAGIC = b"HP"
 _VERSION = 1
@@ -119,7 +120,7 @@ class Keyring:
         """``settings`` as the I/O process needs them: nothing is derived there again.
 
         Passphrases become the keys derived from them, and functions their
-        names, which the I/O process imports.
+        names, which the I/O process imports.  It is told of no payload store.
 
         Raises:
             ConfigurationError: ``encryption`` or ``decryption`` cannot be found
@@ -129,6 +130,7 @@ class Keyring:
         return dataclasses.replace(
             settings,
             encryption_key=written,
+            payload_store=None,
             encryption=ciphers.name_of("encryption", settings.encryption),
             decryption=ciphers.name_of("decryption", settings.decryption),
         )
@@ -156,7 +158,7 @@ class Keyring:
         """
         if len(label) > _MAX_LABEL_BYTES:
             raise ValueError(f"a label has at most {_MAX_LABEL_BYTES} bytes, got {len(label)}")
-        clear = _CLEAR.pack(_MAGIC, _VERSION, self._kind, self._first, len(label)) + label
+        clear = self._clear(label)
         context = _context(clear, purpose, queue, id)
         encoded = orjson.dumps(head)
         coding, packed = compression.pack(body, media_type, self._compression_level)
@@ -176,28 +178,53 @@ class Keyring:
                 a key that is not here.  Trying again does not help.
         """
         envelope = _taken_apart(sealed)
-        inner = self._decrypted(envelope)
-        if len(inner) < _INNER.size:
-            raise envelope.error("the envelope is cut off")
-        context_bytes, head_bytes, coding = _INNER.unpack_from(inner)
-        head_at = _INNER.size + context_bytes
-        body_at = head_at + head_bytes
-        if body_at > len(inner):
-            raise envelope.error("the envelope is cut off")
-        if inner[_INNER.size : head_at] != _context(envelope.clear, purpose, queue, id):
-            raise envelope.error(f"the envelope is not the {purpose} expected here")
+        head_bytes, coding, rest = self._checked(envelope, purpose, queue, id)
         try:
-            body = compression.unpack(coding, inner[body_at:], max_body_bytes)
+            body = compression.unpack(coding, rest[head_bytes:], max_body_bytes)
         except EnvelopeError as error:
             raise envelope.error(error.reason) from None
         try:
-            head = orjson.loads(inner[head_at:body_at])
+            head = orjson.loads(rest[:head_bytes])
         except orjson.JSONDecodeError:
             head = None
         # Raised here and not above: that exception holds the document it read.
         if not isinstance(head, dict):
             raise envelope.error("the head of the envelope is not JSON")
         return head, body
+
+    def reseal(self, sealed: bytes, *, purpose: str, queue: str, id: str) -> bytes:
+        """Return ``sealed`` as this keyring seals now; the same bytes if it is so already.
+
+        Raises:
+            EnvelopeError: As `unseal` does.
+        """
+        envelope = _taken_apart(sealed)
+        if (envelope.kind, envelope.key_id) == (self._kind, self._first):
+            return bytes(sealed)
+        head_bytes, coding, rest = self._checked(envelope, purpose, queue, id)
+        clear = self._clear(envelope.label)
+        context = _context(clear, purpose, queue, id)
+        lengths = _INNER.pack(len(context), head_bytes, coding)
+        return clear + self._encrypted(lengths + context + rest)
+
+    def _clear(self, label: bytes) -> bytes:
+        return _CLEAR.pack(_MAGIC, _VERSION, self._kind, self._first, len(label)) + label
+
+    def _checked(
+        self, envelope: _Envelope, purpose: str, queue: str, id: str
+    ) -> tuple[int, int, bytes]:
+        """Decrypt, and compare the context; return the length of the head, the coding
+        of the body, and both of them."""
+        inner = self._decrypted(envelope)
+        if len(inner) < _INNER.size:
+            raise envelope.error("the envelope is cut off")
+        context_bytes, head_bytes, coding = _INNER.unpack_from(inner)
+        head_at = _INNER.size + context_bytes
+        if head_at + head_bytes > len(inner):
+            raise envelope.error("the envelope is cut off")
+        if inner[_INNER.size : head_at] != _context(envelope.clear, purpose, queue, id):
+            raise envelope.error(f"the envelope is not the {purpose} expected here")
+        return head_bytes, coding, inner[head_at:]
 
     def _encrypted(self, inner: bytes) -> bytes:
         if self._functions is not None:

@@ -13,14 +13,15 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import orjson
 from huey import Huey
 from huey.storage import MemoryStorage
 
 from .envelope import Keyring
+from .errors import PayloadLost
 from .io_process.exchange import Exchange
 from .io_process.http import HttpClient
 from .io_process.preprocessors import Preprocessors
+from .references import References
 from .settings import Settings
 from .stores.base import Lease, Settlement, Store
 from .wire import Reason
@@ -39,6 +40,7 @@ def perform_all(
     *,
     settlement: Callable[[str, int, Reason, bytes], Settlement],
     secrets: Callable[[bytes], bytes],
+    references: References,
     preprocessors: Mapping[str, str],
 ) -> None:
     """Perform every request that is ready, and run its callback, before returning.
@@ -60,14 +62,22 @@ def perform_all(
                 queue=huey.name,
                 preprocessors=Preprocessors(preprocessors),
             )
-            values = orjson.loads(secrets(lease.sealed) or b"{}")
-            return await exchange.answer(lease.id, lease.sealed, values)
+            try:
+                sealed = references.fetch(lease.id, lease.sealed, "request")
+            except PayloadLost:
+                return Reason.PAYLOAD_LOST, lease.sealed
+            return await exchange.answer(lease.id, sealed, secrets(sealed))
 
     for lease in store.claim(_OWNER, "fresh", 1_000):
         reason, envelope = _run(perform(lease))
+        if reason is Reason.OUTCOME:
+            envelope = references.stow(lease.id, envelope, "outcome")
+        else:
+            envelope = lease.sealed
         answer = settlement(lease.id, lease.epoch, reason, envelope)
         # Nothing is lost between here and the callback: no receipt is needed.
         store.settle(_OWNER, [dataclasses.replace(answer, receipt=None)])
+        references.discard(lease.id, lease.sealed, "request")
         # Each before the next is sent, so that callbacks see the order of calls.
         while (queued := storage.dequeue()) is not None:
             huey.execute(huey.deserialize_task(queued))

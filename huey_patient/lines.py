@@ -68,6 +68,10 @@ class Flight:
     lease: Lease
     owner: str  #: The name under which we claimed it.
     sent: bool = False
+    #: Whether what is to be sent lies elsewhere and is not here yet.
+    waits: bool = False
+    #: What is sent in place of the lease's envelope, which refers to it.
+    cargo: bytes | None = field(default=None, repr=False)
     answer: tuple[Reason, bytes] | None = field(default=None, repr=False)
 
     @property
@@ -103,8 +107,17 @@ class Line:
     def board(self, flight: Flight) -> None:
         """Take in a request; `launchable` says when it may be sent."""
         self._flights[flight.lease.id] = flight
-        if flight.answer is None:
+        if flight.answer is None and not flight.waits:
             self._unsent.append(flight)
+
+    def load(self, flight: Flight, cargo: bytes) -> None:
+        """Note that what a waiting request refers to has come; now it may be sent."""
+        flight.waits, flight.cargo = False, cargo
+        self._unsent.append(flight)
+
+    def holds(self, flight: Flight) -> bool:
+        """Whether this very flight is still ours."""
+        return self._flights.get(flight.lease.id) is flight
 
     def launchable(self) -> list[Flight]:
         """Take the requests that may be sent now, marked as sent."""
@@ -114,7 +127,7 @@ class Line:
         in_the_air = sum(flight.sent and flight.answer is None for flight in self.flights())
         while self._unsent and self._may_launch(self._unsent[0], in_the_air + len(launched)):
             flight = self._unsent.popleft()
-            if self._flights.get(flight.lease.id) is flight:
+            if self.holds(flight):
                 flight.sent = True
                 launched.append(flight)
         return launched
@@ -152,7 +165,7 @@ class Line:
 
     def drop(self, flight: Flight) -> None:
         """Forget a request."""
-        if self._flights.get(flight.lease.id) is flight:
+        if self.holds(flight):
             del self._flights[flight.lease.id]
 
     def ground(self) -> list[Flight]:

@@ -5,8 +5,8 @@ inside a callback loses that run.  A callback registered with
 ``delivery="at_least_once"`` has a *receipt* in the store: its message is kept
 there, and a courier puts it on the queue again
 
-    when no worker has begun it for `WAITING_SECONDS`, or
-    when the one that began it has not extended its receipt for `RUNNING_SECONDS`.
+    when no worker has begun it for ten times ``orphan_threshold``, or
+    when the one that began it has shown no sign of life for ``orphan_threshold``.
 
 A message that turns out to be one too many does nothing.  After
 `MOST_DELIVERIES`, or when the callback has failed for good, the receipt becomes
@@ -23,43 +23,56 @@ from typing import Any
 
 from .errors import StoreUnavailable
 from .native import NativeThread, original
+from .settings import Settings
 from .stores.base import Store
 
-__all__ = ["MOST_DELIVERIES", "RUNNING_SECONDS", "WAITING_SECONDS", "Receipts"]
+__all__ = ["MOST_DELIVERIES", "Receipts", "waiting_seconds"]
 
 log = logging.getLogger("huey.patient")
 
-#: Seconds for a worker to come to a message.  A longer queue costs a second
-#: message, which does nothing when the first has been served.
-WAITING_SECONDS = 300.0
-#: Seconds that a running callback is trusted without a sign of life; a third of
-#: it passes between two signs.
-RUNNING_SECONDS = 30.0
 #: A callback that takes its worker down five times is not tried a sixth time.
 MOST_DELIVERIES = 5
+
+
+def waiting_seconds(settings: Settings) -> float:
+    """Seconds for a worker to come to a message.
+
+    A longer queue costs a second message, which does nothing when the first has
+    been served.
+    """
+    return 10 * settings.orphan_threshold
 
 
 class Receipts:
     """Runs callbacks under their receipts, in a worker."""
 
-    def __init__(self, store: Callable[[], Store]) -> None:
+    def __init__(self, store: Callable[[], Store], settings: Settings) -> None:
         self._store = store
+        self._running_seconds = settings.orphan_threshold
+        self._waiting_seconds = waiting_seconds(settings)
         self._running: set[str] = set()
         self._thread_of: int | None = None  # the process whose thread extends receipts
 
     def run(
-        self, id: str, call: Callable[[], Any], *, retry_in: Callable[[Exception], float | None]
+        self,
+        id: str,
+        call: Callable[[], Any],
+        *,
+        retry_in: Callable[[Exception], float | None],
+        served: Callable[[], object],
     ) -> Any:
         """Run a callback unless it was served already; its receipt goes when it returns.
 
         Args:
             retry_in: Given what the callback raised: seconds until Huey runs it
                 again, or None when it does not.
+            served: Called when it can never run again: it returned, and its
+                receipt is gone.
 
         Raises:
             StoreUnavailable: Before the callback was called; the message comes again.
         """
-        match self._store().begin(id, RUNNING_SECONDS):
+        match self._store().begin(id, self._running_seconds):
             case "gone":
                 log.info("The outcome of request %s was delivered before.", id)
                 return None
@@ -77,25 +90,30 @@ class Receipts:
             self._quietly(id, lambda store: store.postpone(id, 0.0))
             raise
         else:
-            self._quietly(id, lambda store: store.confirm(id))
+            if self._quietly(id, lambda store: store.confirm(id)):
+                served()
             return value
         finally:
             self._running.discard(id)
 
     def _after_failure(self, id: str, seconds: float | None) -> None:
         if seconds is None:
-            log.error("The callback of request %s failed for good; it is a dead letter now.", id)
             self._quietly(id, lambda store: store.give_up(id))
+            log.error("The callback of request %s failed for good; it is a dead letter now.", id)
         else:
-            self._quietly(id, lambda store: store.postpone(id, seconds + WAITING_SECONDS))
+            self._quietly(id, lambda store: store.postpone(id, seconds + self._waiting_seconds))
 
-    def _quietly(self, id: str, note: Callable[[Store], object]) -> None:
-        """Note in the store how a run ended; what cannot be noted means one run more,
-        not that the callback failed."""
+    def _quietly(self, id: str, note: Callable[[Store], object]) -> bool:
+        """Note in the store how a run ended, and say whether that worked.
+
+        What cannot be noted means one run more, not that the callback failed.
+        """
         try:
             note(self._store())
         except StoreUnavailable as reason:
             log.warning("Request %s will be delivered once more: %s", id, reason)
+            return False
+        return True
 
     def _extend_while_running(self, id: str) -> None:
         self._running.add(id)
@@ -106,10 +124,10 @@ class Receipts:
     def _extend(self) -> None:
         sleep = original("time", "sleep")
         while True:
-            sleep(RUNNING_SECONDS / 3)
+            sleep(self._running_seconds / 3)
             for id in list(self._running):
-                self._quietly(id, partial(_extend, id=id))
+                self._quietly(id, partial(_extend, id=id, seconds=self._running_seconds))
 
 
-def _extend(store: Store, *, id: str) -> bool:
-    return store.extend(id, RUNNING_SECONDS)
+def _extend(store: Store, *, id: str, seconds: float) -> bool:
+    return store.extend(id, seconds)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from support import servers
 from support.backends import BACKENDS, Backend, open_backend
+from support.payloads import S3
+from support.payloads import s3_server as start_s3_server
 
 from huey_patient.stores.base import Store
 
@@ -21,6 +23,12 @@ def redis_server() -> Iterator[servers.Server]:
 def postgres_server() -> Iterator[servers.Server]:
     """A private PostgreSQL, shared by the session's tests."""
     yield from _started(servers.postgres_server)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """A private S3 server with one bucket, shared by the session's tests."""
+    yield from _started(start_s3_server)
 
 
 def _started(start: Callable) -> Iterator[servers.Server]:

@@ -21,6 +21,9 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 STORES = "huey_patient/stores"
 CONTRACT = ("tests/contract/test_store_contract.py", "tests/contract/test_store_machine.py")
+RECEIPTS = ("tests/contract/test_receipts.py",)
+OUTBOX = ("tests/contract/test_outbox.py", "tests/crash/test_outbox_killed.py")
+RESEAL = "tests/contract/test_store_reseal.py"
 CRASH = "tests/crash"
 
 
@@ -132,7 +135,7 @@ MUTANTS = [
         "memory",
         "memory.py",
         "living = self._living(owner)\n            self._bring_due()",
-        "living = self._shelf.owners.setdefault(owner, _Owner(b''))\n            self._bring_due()",
+        "living = self._shelf.owners.setdefault(owner, Owner(b''))\n            self._bring_due()",
     ),
     mutant(
         "claim without owner guard",
@@ -161,7 +164,7 @@ MUTANTS = [
         "memory",
         "memory.py",
         "living = self._living(owner)\n            living.beat += 1",
-        "living = self._shelf.owners.setdefault(owner, _Owner(b''))\n            living.beat += 1",
+        "living = self._shelf.owners.setdefault(owner, Owner(b''))\n            living.beat += 1",
     ),
     mutant(
         "beat that upserts",
@@ -169,7 +172,7 @@ MUTANTS = [
         "sqlite.py",
         "if not beaten.rowcount:\n                raise Fenced(owner)",
         "if not beaten.rowcount:\n                db.execute('insert or replace into patient_owner"
-        " (queue, id, info) values (?, ?, ?)', (self._queue, owner, info))",
+        " (queue, id, info, beat_at) values (?, ?, ?, 1)', (self._queue, owner, info))",
     ),
     mutant(
         "beat that upserts",
@@ -182,9 +185,10 @@ MUTANTS = [
         "beat that upserts",
         "postgres",
         "postgres_sql.py",
-        "update {owner} set beat = beat + 1, info = %(info)s\n"
+        "update {owner} set beat = beat + 1, beat_at = {now}, info = %(info)s\n"
         "    where queue = %(queue)s and id = %(owner)s and reaped_at is null returning 1",
-        "insert into {owner} as o (queue, id, info) values (%(queue)s, %(owner)s, %(info)s)\n"
+        "insert into {owner} as o (queue, id, info, beat_at)\n"
+        "    values (%(queue)s, %(owner)s, %(info)s, {now})\n"
         "    on conflict (queue, id) do update set beat = o.beat + 1, info = excluded.info,\n"
         "    reaped_at = null returning 1",
     ),
@@ -249,11 +253,14 @@ MUTANTS = [
             ("lua/settle.lua", "    push(message, score)\n", ""),
             (
                 "redis.py",
-                "        for i, answer in enumerate(answers):\n",
-                "        for i, answer in enumerate(answers):\n"
+                "        return [answer.decode() for answer in self._link.run("
+                "_SETTLE, keys, args)]\n",
+                "        answers = [a.decode() for a in self._link.run(_SETTLE, keys, args)]\n"
+                "        for answer, entry in zip(answers, entries):\n"
                 "            if answer == 'ok':\n"
                 "                self._link.look(lambda ask: ask.lpush("
-                "self._queue_key, entries[i][2]))\n",
+                "self._queue_key, entry.message))\n"
+                "        return answers\n",
             ),
         ),
         (CRASH,),
@@ -356,6 +363,296 @@ MUTANTS = [
         "        tell_before_fork(self)\n",
         "",
         "tests/contract/test_store_sharing.py",
+    ),
+    # A settlement that says "stale" or "gone" as if what came before it had not happened.
+    mutant(
+        "batch out of order",
+        "redis",
+        "lua/settle.lua",
+        "    if not answer then break end\n    answers[i] = answer\n",
+        "    if answer then answers[#answers + 1] = answer end\n",
+    ),
+    # Redelivered, and due as before: the next caller puts it on the queue once more.
+    mutant(
+        "redeliver without moving the due",
+        "memory",
+        "memory_receipts.py",
+        "answer.deliveries += 1\n        self._wait(id, answer, seconds, running=False)\n",
+        "answer.deliveries += 1\n        self._shelf.answers_due.add(id, answer.due)\n",
+        *RECEIPTS,
+    ),
+    mutant(
+        "redeliver without moving the due",
+        "sqlite",
+        "sqlite_receipts.py",
+        'self._move(db, place, "waiting", now + seconds, deliveries + 1)',
+        'self._move(db, place, "waiting", now, deliveries + 1)',
+        *RECEIPTS,
+    ),
+    mutant(
+        "redeliver without moving the due",
+        "redis",
+        "lua/redeliver.lua",
+        "    redis.call('ZADD', KEYS[1], now + ARGV[1], id)\n",
+        "",
+        *RECEIPTS,
+    ),
+    mutant(
+        "redeliver without moving the due",
+        "postgres",
+        "postgres_receipts.py",
+        "set state = 'waiting', at = {now} + %(seconds)s,\n        deliveries = r.deliveries + 1",
+        "set state = 'waiting', deliveries = r.deliveries + 1",
+        *RECEIPTS,
+    ),
+    # Begin that ignores running: a callback runs beside itself.
+    mutant(
+        "begin that ignores running",
+        "memory",
+        "memory_receipts.py",
+        "if answer.running and answer.due > self._clock():",
+        "if False:",
+        *RECEIPTS,
+    ),
+    mutant(
+        "begin that ignores running",
+        "sqlite",
+        "sqlite_receipts.py",
+        'if row == ("running", True):',
+        "if False:",
+        *RECEIPTS,
+    ),
+    mutant(
+        "begin that ignores running",
+        "redis",
+        "lua/begin.lua",
+        "if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 and tonumber(due) > now then"
+        " return 'busy' end",
+        "",
+        *RECEIPTS,
+    ),
+    mutant(
+        "begin that ignores running",
+        "postgres",
+        "postgres_receipts.py",
+        " and (f.state = 'waiting' or f.at <= {now})",
+        "",
+        *RECEIPTS,
+    ),
+    # Confirm that leaves the row: what was delivered is delivered again.
+    mutant(
+        "confirm that leaves the row",
+        "memory",
+        "memory_receipts.py",
+        "return self._forget(id, self._shelf.answers.pop(id, None))",
+        "return self._forget(id, self._shelf.answers.get(id))",
+        *RECEIPTS,
+    ),
+    mutant(
+        "confirm that leaves the row",
+        "sqlite",
+        "sqlite_receipts.py",
+        '"delete from patient_receipt where queue',
+        '"update patient_receipt set at = at where queue',
+        *RECEIPTS,
+    ),
+    mutant(
+        "confirm that leaves the row",
+        "redis",
+        "lua/forget.lua",
+        "found = redis.call('ZREM', KEYS[1], id)\n",
+        "found = redis.call('ZSCORE', KEYS[1], id) and 1 or 0\n",
+        *RECEIPTS,
+    ),
+    mutant(
+        "confirm that leaves the row",
+        "postgres",
+        "postgres_receipts.py",
+        "    delete from {receipt}\n",
+        "    update {receipt} set at = at\n",
+        *RECEIPTS,
+    ),
+    # The same of the machine alone, which knows no single sentence.
+    mutant(
+        "begin that ignores running, by the machine",
+        "sqlite",
+        "sqlite_receipts.py",
+        'if row == ("running", True):',
+        "if False:",
+        "tests/contract/test_store_machine.py",
+    ),
+    mutant(
+        "redeliver without moving the due, by the machine",
+        "redis",
+        "lua/redeliver.lua",
+        "    redis.call('ZADD', KEYS[1], now + ARGV[1], id)\n",
+        "",
+        "tests/contract/test_store_machine.py",
+    ),
+    mutant(
+        "confirm that leaves the row, by the machine",
+        "postgres",
+        "postgres_receipts.py",
+        "    delete from {receipt}\n",
+        "    update {receipt} set at = at\n",
+        "tests/contract/test_store_machine.py",
+    ),
+    # An answer that takes its worker down is delivered for ever.
+    mutant(
+        "no end of deliveries",
+        "sqlite",
+        "sqlite_receipts.py",
+        "if deliveries >= most:",
+        "if False:",
+        *RECEIPTS,
+    ),
+    mutant(
+        "no end of deliveries",
+        "postgres",
+        "postgres_receipts.py",
+        "deliveries < %(most)s as again",
+        "%(most)s > 0 as again",
+        *RECEIPTS,
+    ),
+    # A worker that was taken for lost is trusted again, beside its successor.
+    mutant(
+        "extend what waits",
+        "postgres",
+        "postgres_receipts.py",
+        "where queue = %(queue)s and id = %(id)s and state = 'running'\n",
+        "where queue = %(queue)s and id = %(id)s\n",
+        *RECEIPTS,
+    ),
+    # Killed between the two steps, a message is counted that was never sent.
+    mutant(
+        "redeliver in two steps",
+        "sqlite",
+        "sqlite_receipts.py",
+        "deliveries + 1)\n                    self._enqueue(",
+        "deliveries + 1)\n                    db.execute('commit')\n"
+        "                    db.execute('begin immediate')\n                    self._enqueue(",
+        CRASH,
+    ),
+    mutant(
+        "counted before pushed",
+        "redis",
+        "lua/redeliver.lua",
+        "for n, id in ipairs(again) do\n",
+        "for _, id in ipairs(again) do redis.call('HINCRBY', KEYS[6], id, 1) end\n"
+        "for n, id in ipairs(again) do\n",
+        "tests/contract/test_redis_store.py",
+    ),
+    # The tombstone of an answer that is kept is forgotten: its request is accepted again.
+    mutant(
+        "tombstone forgotten while kept",
+        "redis",
+        "lua/settle.lua",
+        "    redis.call('PERSIST', tomb)\n",
+        "",
+        "tests/contract/test_redis_store.py",
+    ),
+    mutant(
+        "tombstone forgotten while kept",
+        "sqlite",
+        "sqlite_receipts.py",
+        "        self._date_tomb(db, one.id, FAR_FUTURE)\n",
+        "",
+        "tests/contract/test_sqlite_store.py",
+    ),
+    mutant(
+        "tombstone forgotten while kept",
+        "postgres",
+        "postgres_sql.py",
+        "then {_NOW} else 'infinity' end",
+        "then {_NOW} else {_NOW} end",
+        "tests/contract/test_postgres_store.py",
+    ),
+    # An outbox that commits: the request is there although the application rolls back.
+    mutant(
+        "outbox that commits",
+        "sqlite",
+        "sqlite.py",
+        '            if cursor.rowcount:\n                return "new"\n',
+        "            connection.commit()\n"
+        '            if cursor.rowcount:\n                return "new"\n',
+        *OUTBOX,
+    ),
+    mutant(
+        "outbox that commits",
+        "postgres",
+        "postgres_link.py",
+        "            return cursor.execute(statement, params, prepare=False).fetchall()\n",
+        "            rows = cursor.execute(statement, params, prepare=False).fetchall()\n"
+        "            db.commit()\n            return rows\n",
+        *OUTBOX,
+    ),
+    # An outbox that stores through a connection of its own: the same, the other way round.
+    mutant(
+        "outbox beside the transaction",
+        "postgres",
+        "postgres.py",
+        "        [[stored]] = self._link.ask_within(connection, sql.submit_apart, params)\n",
+        "        [[stored]] = self._ask(sql.submit_apart, id=id, sealed=sealed, due=due)\n",
+        *OUTBOX,
+    ),
+    # Accepted into a database that nobody claims from.
+    mutant(
+        "outbox of another database",
+        "sqlite",
+        "sqlite_outbox.py",
+        "if file_identity(theirs) != ours:",
+        "if False:",
+        *OUTBOX,
+    ),
+    mutant(
+        "outbox of another database",
+        "postgres",
+        "postgres_outbox.py",
+        "    return here == place[:3]\n",
+        "    return True\n",
+        *OUTBOX,
+    ),
+    # All others wait for the application's commit.
+    mutant(
+        "outbox that locks a counter",
+        "postgres",
+        "postgres_sql.py",
+        '_SUBMIT.format(**{**names, "counted": _COUNTED_APART.format(**names)})',
+        "_SUBMIT.format(**names)",
+        *OUTBOX,
+    ),
+    # Reseal without compare-and-swap: what was sealed meanwhile is overwritten.
+    mutant(
+        "reseal without compare-and-swap",
+        "memory",
+        "memory.py",
+        "if request is None or request.sealed != old:",
+        "if request is None:",
+        RESEAL,
+    ),
+    mutant(
+        "reseal without compare-and-swap",
+        "sqlite",
+        "sqlite.py",
+        "where queue = ? and id = ? and sealed = ?",
+        "where queue = ? and id = ? and ? is not null",
+        RESEAL,
+    ),
+    mutant(
+        "reseal without compare-and-swap",
+        "redis",
+        "lua/reseal.lua",
+        "if redis.call('HGET', KEYS[1], id) ~= ARGV[2] then return 0 end",
+        "",
+        RESEAL,
+    ),
+    mutant(
+        "reseal without compare-and-swap",
+        "postgres",
+        "postgres_sql.py",
+        "and sealed = %(old)s and answered_at is null",
+        "and answered_at is null",
+        RESEAL,
     ),
 ]
 

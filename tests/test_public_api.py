@@ -26,10 +26,14 @@ PUBLIC = {
     "LLM_STATUSES",
     "SecretReference",
     "secret",
+    # Where large envelopes lie
+    "FsspecPayloads",
+    "PayloadStore",
     # Answers
     "CallbackArgs",
     "Headers",
     "Response",
+    "ServerSentEvent",
     # How a request may end otherwise
     "RequestError",
     "Abandoned",
@@ -41,12 +45,14 @@ PUBLIC = {
     "HttpError",
     "Interrupted",
     "InvalidResponse",
+    "PayloadLost",
     "PreprocessorFailed",
     "RedirectLoop",
     "RequestTimeout",
     "ResponseTooLarge",
     "SecretNotFound",
     "ServerError",
+    "StreamInterrupted",
     "TLSFailed",
     "TooManyRedirects",
     # What else can go wrong
@@ -61,8 +67,8 @@ PUBLIC = {
 PATIENT = {
     *("get", "post", "put", "patch", "delete", "head", "options", "request", "execute", "client"),
     *("callback", "after_completion", "after_error", "on_retries_exhausted"),
-    *("register_secret", "register_preprocessor"),
-    *("stats", "processes", "in_flight", "pending_count", "cancel", "quiet"),
+    *("register_secret", "register_preprocessor", "register_payload_store"),
+    *("stats", "processes", "in_flight", "pending_count", "cancel", "quiet", "rekey"),
 }
 
 

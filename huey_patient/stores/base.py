@@ -1,6 +1,6 @@
 """The contract of a store: requests between "accepted" and "answered".
 
-    absent --submit--> ready --claim--> held --settle--> answered
+    absent --submit--> ready --claim--> held --settle--> answered (`receipts`)
                          ^                |
                          +-- release -----+      by its owner
                          +-- reap --------+      by anybody, when its owner fell silent
@@ -30,16 +30,18 @@ What is stored is bytes; no store looks into them.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import PatientError
+from .receipts import BeginAnswer, DeadLetter, ReceiptStore
 
 __all__ = [
     "TOMBSTONE_SECONDS",
     "Beat",
+    "BeginAnswer",
     "Counts",
     "DeadLetter",
     "Fenced",
@@ -98,7 +100,8 @@ class Settlement:
     epoch: int
     message: bytes = field(repr=False)  #: A serialized Huey task.
     priority: float | None = None  #: As Huey's storage takes it.
-    receipt: float | None = None  #: Seconds within which a worker must begin.
+    #: Seconds within which a worker must begin; None: its message is not kept.
+    receipt: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +119,9 @@ class OwnerSeen:
     beat: int  #: Grows by one with each beat; only changes of it mean anything.
     held: int
     info: bytes  #: What the owner said of itself.
-    silent: float = 0.0  #: Seconds since its last beat, by the store's clock.
+    #: Seconds since it beat or registered, by the clock of the database: coarse, since
+    #: that clock may jump.
+    silent: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,20 +142,11 @@ class Counts:
     suspect: int
     later: int  #: Not due yet.
     held: int
-    receipts: int = 0
-    dead: int = 0
+    receipts: int = 0  #: Answers that are kept until they are delivered.
+    dead: int = 0  #: Dead letters.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
-    """An outcome that could not be delivered."""
-
-    id: str
-    deliveries: int
-    since: float  #: Unix time.
-
-
-class Store(ABC):
+class Store(ReceiptStore):
     """Holds sealed requests from the moment they are accepted until answered.
 
     Every method may be called from any thread, and in a forked child of the
@@ -166,7 +162,8 @@ class Store(ABC):
         """Store a request, durably, before returning.
 
         Repeating it with the same id changes nothing and answers "duplicate",
-        or "done" for an hour after the request was answered.
+        or "done" for an hour after the request was answered; the hour of an
+        answer that is kept begins when it is forgotten.
 
         Args:
             due: Unix time before which it is not claimed, by the clock of the
@@ -174,11 +171,39 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def submit_within(
+        self, connection: Any, id: str, sealed: bytes, *, due: float | None = None
+    ) -> SubmitAnswer:
+        """Store a request in the caller's own open transaction on the same database.
+
+        It is there when that transaction is committed, and was never there when
+        it is rolled back, as far as a savepoint if that is what is rolled back.
+        Nothing is committed here, and cursors, row factories and the isolation
+        of ``connection`` stay as they are.  Whoever waits for requests is woken
+        by the commit.
+
+        The transaction is begun by the caller, or by the driver: psycopg, and
+        ``sqlite3`` with an ``isolation_level``, open one before a statement
+        unless they are in autocommit.
+
+        Args:
+            connection: A ``sqlite3.Connection`` or a ``psycopg.Connection``.
+
+        Raises:
+            ConfigurationError: This store has no transactions that others can
+                take part in, or ``connection`` is to another database, or in
+                autocommit without a transaction.
+            StoreUnavailable: As always; the transaction must be rolled back.
+        """
+
+    @abstractmethod
     def register(self, owner: str, info: bytes) -> None:
         """Announce ``owner``, at beat 1 and holding nothing.
 
         An owner that is already registered keeps its beat and what it holds.
-        A name that was reaped before must not be used again.
+
+        Raises:
+            Fenced: It was reaped, within the last hour at least; take a new name.
         """
 
     @abstractmethod
@@ -212,6 +237,9 @@ class Store(ABC):
         that was released or reaped but not claimed again may still be settled
         at its old epoch.  ``owner`` need not be registered any more.
 
+        With a ``receipt`` the message is also kept: the answer waits, for that
+        many seconds, at its first delivery (`ReceiptStore`).
+
         Returns:
             One answer for each settlement, in order.  Nothing was put on the
             queue for any but "ok".
@@ -244,12 +272,39 @@ class Store(ABC):
         """Answer a request, ready or held, with ``message`` in its holder's place.
 
         Returns:
-            Whether it was there.  Its holder's settlement is "gone" from now on.
+            Whether it was there and not answered yet.  Its holder's settlement
+            is "gone" from now on.
         """
 
     @abstractmethod
     def read(self, id: str) -> bytes | None:
         """Return what was submitted as ``id``, or None when it is not there."""
+
+    @abstractmethod
+    def ids(self, after: str = "", limit: int = 500) -> tuple[list[str], str]:
+        """Return the next ids of requests, ready or held, and what is ``after`` next time.
+
+        A request that is there from the first call to the last comes at least
+        once; one that comes or goes meanwhile may be left out, or come.
+
+        Args:
+            after: The text that the last call returned; "" to begin.
+            limit: About as many are returned, and as much is looked at.
+
+        Returns:
+            Ids, perhaps none, and "" when there are no more.
+        """
+
+    @abstractmethod
+    def reseal(self, id: str, old: bytes, new: bytes) -> bool:
+        """Put ``new`` in the place of ``old``, if that is what is stored as ``id``.
+
+        Nothing else about the request changes: not its place, not who holds it,
+        not its epoch.  Whoever holds it goes on with what it was given.
+
+        Returns:
+            Whether it was replaced; else nothing was changed.
+        """
 
     @abstractmethod
     def counts(self) -> Counts:
@@ -273,40 +328,13 @@ class Store(ABC):
             longer: a caller that claims that often misses nothing.
         """
 
-    def begin(self, id: str, seconds: float) -> Literal["run", "busy", "gone"]:
-        raise NotImplementedError
-
-    def extend(self, id: str, seconds: float) -> bool:
-        raise NotImplementedError
-
-    def postpone(self, id: str, seconds: float) -> bool:
-        raise NotImplementedError
-
-    def confirm(self, id: str) -> bool:
-        raise NotImplementedError
-
-    def give_up(self, id: str) -> bool:
-        raise NotImplementedError
-
-    def redeliver_due(self, limit: int, seconds: float, most: int) -> tuple[int, int]:
-        return 0, 0
-
-    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
-        raise NotImplementedError
-
-    def revive(self, id: str, seconds: float) -> bool:
-        raise NotImplementedError
-
-    def discard(self, id: str) -> bool:
-        raise NotImplementedError
-
-    def submit_within(
-        self, connection: object, id: str, sealed: bytes, *, due: float | None = None
-    ) -> SubmitAnswer:
-        raise NotImplementedError
-
+    @abstractmethod
     def check(self) -> list[str]:
-        return []
+        """What weakens a promise here, each a sentence that says what to change.
+
+        Raises:
+            ConfigurationError: A promise cannot be kept with this database.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -6,14 +6,12 @@ All state is guarded by one lock, so every call happens at one moment.
 
 from __future__ import annotations
 
-import heapq
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import ConfigurationError
 from .base import (
     TOMBSTONE_SECONDS,
     Beat,
@@ -25,111 +23,22 @@ from .base import (
     OwnerSeen,
     SettleAnswer,
     Settlement,
-    Store,
     SubmitAnswer,
 )
+from .memory_receipts import MemoryReceipts
+from .memory_shelf import Owner, Request, shelf_of
 from .sharing import kind_of_thread, native_lock, tell_after_fork
 
 __all__ = ["MemoryStore"]
 
 
-@dataclass(slots=True)
-class _Request:
-    place: int
-    sealed: bytes
-    epoch: int = 0
-    strikes: int = 0
-    owner: str | None = None
-
-    @property
-    def lane(self) -> Lane:
-        return "suspect" if self.strikes else "fresh"
-
-
-@dataclass(slots=True)
-class _Owner:
-    info: bytes
-    beat: int = 1
-    held: set[str] = field(default_factory=set)
-
-
-class _Lane:
-    """Ids in the order of their places; each operation costs log n."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, float] = {}
-        # An id that was removed stays in the heap until it comes up.
-        self._heap: list[tuple[float, str]] = []
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def add(self, id: str, place: float) -> None:
-        self._places[id] = place
-        heapq.heappush(self._heap, (place, id))
-
-    def remove(self, id: str) -> None:
-        self._places.pop(id, None)
-
-    def pop(self, up_to: float) -> str | None:
-        """Remove and return the first id, if its place is not above ``up_to``."""
-        while self._heap and self._heap[0][0] <= up_to:
-            place, id = heapq.heappop(self._heap)
-            if self._places.get(id) == place:
-                del self._places[id]
-                return id
-        return None
-
-
-class _Shelf:
-    """What is held for one `MemoryStorage`, by all its stores together."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition(native_lock())
-        self.rings = 0  # Grows whenever something may have become ready.
-        self.last_place = 0
-        self.requests: dict[str, _Request] = {}
-        self.ready: dict[Lane, _Lane] = {"fresh": _Lane(), "suspect": _Lane()}
-        self.later = _Lane()
-        self.owners: dict[str, _Owner] = {}
-        self.held = 0
-        # Oldest first; the value is (epoch, when) or just when.
-        self.tombs: dict[str, tuple[int, float]] = {}
-        self.reaped: dict[str, float] = {}
-
-    def ring(self) -> None:
-        self.rings += 1
-        self.changed.notify_all()
-
-    def put_back(self, id: str, *, strike: bool) -> None:
-        request = self.requests[id]
-        self.take_away(id)
-        request.strikes += strike
-        self.ready[request.lane].add(id, request.place)
-
-    def take_away(self, id: str) -> None:
-        """Remove ``id`` from wherever it is, its request apart."""
-        request = self.requests[id]
-        if request.owner is not None:
-            self.owners[request.owner].held.discard(id)
-            self.held -= 1
-            request.owner = None
-        self.ready[request.lane].remove(id)
-        self.later.remove(id)
-
-
-# Kept per storage and not per store, so that the store of a web view and the
-# store of a consumer in one process see the same requests.
-_shelves: weakref.WeakKeyDictionary[Any, _Shelf] = weakref.WeakKeyDictionary()
-
-
-class MemoryStore(Store):
+class MemoryStore(MemoryReceipts):
     """The store of a `MemoryStorage`."""
 
     def __init__(self, storage: Any, *, clock: Callable[[], float] = time.time) -> None:
         self._storage = storage
         self._clock = clock
-        self._shelf = _shelves.setdefault(storage, _Shelf())
+        self._shelf = shelf_of(storage)
         self._rings_seen = 0
         tell_after_fork(self)
 
@@ -137,12 +46,12 @@ class MemoryStore(Store):
         with self._shelf.changed:
             shelf = self._shelf
             self._forget_old()
-            if id in shelf.tombs:
+            if id in shelf.tombs or id in shelf.answers or id in shelf.dead:
                 return "done"
             if id in shelf.requests:
                 return "duplicate"
             shelf.last_place += 1
-            shelf.requests[id] = _Request(shelf.last_place, sealed)
+            shelf.requests[id] = Request(shelf.last_place, sealed)
             if due is not None and due > self._clock():
                 shelf.later.add(id, due)
             else:
@@ -150,18 +59,26 @@ class MemoryStore(Store):
                 shelf.ring()
             return "new"
 
+    def submit_within(
+        self, connection: Any, id: str, sealed: bytes, *, due: float | None = None
+    ) -> SubmitAnswer:
+        raise ConfigurationError(
+            "MemoryHuey has no transactions to store a request in; SqliteHuey and PostgresHuey do"
+        )
+
     def register(self, owner: str, info: bytes) -> None:
         with self._shelf.changed:
             self._forget_old()
             if owner in self._shelf.reaped:
                 raise Fenced(owner)
-            self._shelf.owners.setdefault(owner, _Owner(info)).info = info
+            living = self._shelf.owners.setdefault(owner, Owner(info))
+            living.info, living.beat_at = info, self._clock()
 
     def beat(self, owner: str, info: bytes) -> Beat:
         with self._shelf.changed:
             living = self._living(owner)
             living.beat += 1
-            living.info = info
+            living.info, living.beat_at = info, self._clock()
             return Beat(held=len(living.held))
 
     def claim(self, owner: str, lane: Lane, limit: int) -> list[Lease]:
@@ -191,12 +108,19 @@ class MemoryStore(Store):
         request = self._shelf.requests.get(one.id)
         if request is None:
             self._forget_old()
-            epoch, _ = self._shelf.tombs.get(one.id, (None, 0.0))
-            return "again" if epoch == one.epoch else "gone"
+            return "again" if self._answered_at(one.id) == one.epoch else "gone"
         if request.epoch != one.epoch:
             return "stale"
         self._answer(one.id, one.epoch, one.message, one.priority)
+        if one.receipt is not None:
+            self._keep(one, self._clock() + one.receipt)
         return "ok"
+
+    def _answered_at(self, id: str) -> int | None:
+        """The epoch at which ``id`` was answered, as far as it is known."""
+        kept = self._shelf.answers.get(id) or self._shelf.dead.get(id)
+        epoch, _ = self._shelf.tombs.get(id, (None, 0.0))
+        return kept.epoch if kept else epoch
 
     def release(self, owner: str, leases: Sequence[tuple[str, int]], *, strike: bool) -> int:
         with self._shelf.changed:
@@ -236,6 +160,19 @@ class MemoryStore(Store):
             request = self._shelf.requests.get(id)
             return None if request is None else request.sealed
 
+    def ids(self, after: str = "", limit: int = 500) -> tuple[list[str], str]:
+        with self._shelf.changed:
+            found = sorted(id for id in self._shelf.requests if id > after)[:limit]
+            return found, found[-1] if len(found) == limit else ""
+
+    def reseal(self, id: str, old: bytes, new: bytes) -> bool:
+        with self._shelf.changed:
+            request = self._shelf.requests.get(id)
+            if request is None or request.sealed != old:
+                return False
+            request.sealed = new
+            return True
+
     def counts(self) -> Counts:
         with self._shelf.changed:
             self._bring_due()
@@ -244,12 +181,21 @@ class MemoryStore(Store):
                 suspect=len(self._shelf.ready["suspect"]),
                 later=len(self._shelf.later),
                 held=self._shelf.held,
+                receipts=len(self._shelf.answers),
+                dead=len(self._shelf.dead),
             )
 
     def owners(self) -> list[OwnerSeen]:
         with self._shelf.changed:
+            now = self._clock()
             return [
-                OwnerSeen(id=id, beat=one.beat, held=len(one.held), info=one.info)
+                OwnerSeen(
+                    id=id,
+                    beat=one.beat,
+                    held=len(one.held),
+                    info=one.info,
+                    silent=max(now - one.beat_at, 0.0),
+                )
                 for id, one in self._shelf.owners.items()
             ]
 
@@ -286,6 +232,12 @@ class MemoryStore(Store):
     def _has_rung(self) -> bool:
         return self._shelf.rings != self._rings_seen
 
+    def check(self) -> list[str]:
+        return [
+            "Requests are kept in memory and end with this process; "
+            "use SqliteHuey, RedisHuey or PostgresHuey to keep them longer."
+        ]
+
     def close(self) -> None:
         """Nothing to close; what is held stays."""
 
@@ -295,7 +247,7 @@ class MemoryStore(Store):
         # never learns of what a child stores.  Only the lock must not hang.
         self._shelf.changed = threading.Condition(native_lock())
 
-    def _living(self, owner: str) -> _Owner:
+    def _living(self, owner: str) -> Owner:
         living = self._shelf.owners.get(owner)
         if living is None:
             raise Fenced(owner)
@@ -327,5 +279,5 @@ class MemoryStore(Store):
             del self._shelf.reaped[owner]
 
 
-def _lease(id: str, request: _Request) -> Lease:
+def _lease(id: str, request: Request) -> Lease:
     return Lease(id=id, epoch=request.epoch, strikes=request.strikes, sealed=request.sealed)

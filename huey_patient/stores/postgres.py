@@ -4,7 +4,8 @@ Beside Huey's own ``<prefix>_task`` there are
 
     <prefix>_patient_request   one row a request, and for an hour after its answer
     <prefix>_patient_owner     one row an owner; a reaped one stays, to fence it
-    <prefix>_patient_counter   how many requests are in which lane
+    <prefix>_patient_receipt   one row an answer that is kept until it is delivered
+    <prefix>_patient_counter   how many are in which lane
 
 Every call but `reap` is one statement, so that it takes one round trip, that
 a paused process holds no lock, and that nothing depends on a session: PgBouncer
@@ -20,14 +21,16 @@ unique key decides.
 The numbers of the counter are spread over several rows, since a single one
 would make all submits wait for each other's commit.
 
-`postgres_link` has the connections, `postgres_sql` the statements.
+`postgres_link` has the connections, `postgres_sql` the statements,
+`postgres_receipts` the answers that are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+from . import weaknesses
 from .base import (
     TOMBSTONE_SECONDS,
     Beat,
@@ -39,28 +42,43 @@ from .base import (
     OwnerSeen,
     SettleAnswer,
     Settlement,
-    Store,
     SubmitAnswer,
 )
 from .postgres_link import Link
+from .postgres_outbox import Outbox
+from .postgres_receipts import PostgresReceipts
 from .postgres_sql import Statements
 
 __all__ = ["PostgresStore"]
 
 #: Rows that one call moves or forgets beside its own work, at most.
 HOUSEKEEPING = 500
+#: Rows of the counter that one beat adds up, at most: an application may well
+#: store this many requests in its own transactions between two beats.
+MANY = 20_000
 
-# (id, epoch or None for any, message, priority)
-_Entry = tuple[str, int | None, bytes, float | None]
+
+class _Entry(NamedTuple):
+    """One request to be answered."""
+
+    id: str
+    epoch: int | None  #: None: whatever it is.
+    message: bytes
+    priority: float
+    receipt: float | None = None
 
 
-class PostgresStore(Store):
+class PostgresStore(PostgresReceipts):
     """The store of a `PostgresStorage`; ``due`` goes by the clock of the server."""
 
     def __init__(self, storage: Any) -> None:
         prefix = storage.table_task.removesuffix("_task")
-        self._sql = Statements(prefix, storage.table_task)
-        self._link = Link(storage, self._sql.schema, self._sql.request)
+        self._names = (prefix, storage.table_task)
+        self._sql = Statements(*self._names)
+        self._kept = self._sql.receipts
+        self._link = Link(storage, self._sql.schema, self._sql.receipt)
+        self._outbox = Outbox(self._link, self._sql.request)
+        self._sql_of_schema: dict[str, Statements] = {}
         self._always = {
             "queue": storage.name,
             "channel": storage.channel,
@@ -68,6 +86,7 @@ class PostgresStore(Store):
             "bell": storage.channel.replace(".q.", ".p.", 1),
             "remembered": TOMBSTONE_SECONDS,
             "some": HOUSEKEEPING,
+            "many": MANY,
         }
 
     def _ask(self, statement: str, **params: Any) -> list[Any]:
@@ -81,14 +100,30 @@ class PostgresStore(Store):
         [[answered]] = self._ask(self._sql.is_answered, id=id)
         return "done" if answered else "duplicate"
 
+    def submit_within(
+        self, connection: Any, id: str, sealed: bytes, *, due: float | None = None
+    ) -> SubmitAnswer:
+        schema = self._outbox.schema(connection)
+        sql = self._sql_of_schema.get(schema)
+        if sql is None:
+            sql = self._sql_of_schema[schema] = Statements(*self._names, schema)
+        params = {**self._always, "id": id, "sealed": sealed, "due": due}
+        [[stored]] = self._link.ask_within(connection, sql.submit_apart, params)
+        if stored:
+            return "new"
+        [[answered]] = self._link.ask_within(connection, sql.is_answered, params)
+        return "done" if answered else "duplicate"
+
     def register(self, owner: str, info: bytes) -> None:
         if not self._ask(self._sql.register, owner=owner, info=info):
             raise Fenced(owner)
 
     def beat(self, owner: str, info: bytes) -> Beat:
-        [[beaten, held]] = self._ask(self._sql.beat, owner=owner, info=info)
+        [[beaten, held, apart]] = self._ask(self._sql.beat, owner=owner, info=info)
         if not beaten:
             raise Fenced(owner)
+        if apart:
+            self._ask(self._sql.fold_counters)
         return Beat(held=held)
 
     def claim(self, owner: str, lane: Lane, limit: int) -> list[Lease]:
@@ -107,10 +142,15 @@ class PostgresStore(Store):
         ]
 
     def settle(self, owner: str, settlements: Sequence[Settlement]) -> list[SettleAnswer]:
-        return self._answer([(one.id, one.epoch, one.message, one.priority) for one in settlements])
+        return self._answer(
+            [
+                _Entry(one.id, one.epoch, one.message, float(one.priority or 0), one.receipt)
+                for one in settlements
+            ]
+        )
 
     def cancel(self, id: str, message: bytes, priority: float | None = None) -> bool:
-        return self._answer([(id, None, message, priority)]) == ["ok"]
+        return self._answer([_Entry(id, None, message, float(priority or 0))]) == ["ok"]
 
     def _answer(self, entries: Sequence[_Entry]) -> list[SettleAnswer]:
         answers: list[SettleAnswer] = []
@@ -118,13 +158,14 @@ class PostgresStore(Store):
         while left:
             batch = _up_to_a_repetition(left)
             left = left[len(batch) :]
-            ids, epochs, messages, priorities = zip(*batch, strict=True)
+            keeps = any(one.receipt is not None for one in batch)
             rows = self._ask(
-                self._sql.settle,
-                ids=list(ids),
-                epochs=list(epochs),
-                messages=list(messages),
-                priorities=[float(priority or 0) for priority in priorities],
+                self._sql.settle_keeping if keeps else self._sql.settle,
+                ids=[one.id for one in batch],
+                epochs=[one.epoch for one in batch],
+                messages=[one.message for one in batch],
+                priorities=[one.priority for one in batch],
+                receipts=[one.receipt for one in batch],
             )
             answers += [row[0] for row in rows]
         return answers
@@ -149,14 +190,28 @@ class PostgresStore(Store):
         rows = self._ask(self._sql.read, id=id)
         return bytes(rows[0][0]) if rows else None
 
+    def ids(self, after: str = "", limit: int = 500) -> tuple[list[str], str]:
+        found = [id for (id,) in self._ask(self._sql.ids, after=after, most=limit)]
+        return found, found[-1] if len(found) == limit else ""
+
+    def reseal(self, id: str, old: bytes, new: bytes) -> bool:
+        return bool(self._ask(self._sql.reseal, id=id, old=old, new=new))
+
     def counts(self) -> Counts:
-        [[fresh, suspect, later, held, due]] = self._ask(self._sql.counts)
-        return Counts(fresh=fresh + due, suspect=suspect, later=later - due, held=held)
+        [[fresh, suspect, later, held, receipts, dead, due]] = self._ask(self._sql.counts)
+        return Counts(
+            fresh=fresh + due,
+            suspect=suspect,
+            later=later - due,
+            held=held,
+            receipts=receipts,
+            dead=dead,
+        )
 
     def owners(self) -> list[OwnerSeen]:
         return [
-            OwnerSeen(id=id, beat=beat, held=held, info=bytes(info))
-            for id, beat, held, info in self._ask(self._sql.owners)
+            OwnerSeen(id=id, beat=beat, held=held, info=bytes(info), silent=silent)
+            for id, beat, held, info, silent in self._ask(self._sql.owners)
         ]
 
     def held(self, owner: str | None = None) -> list[Held]:
@@ -172,6 +227,12 @@ class PostgresStore(Store):
             look_interval=self.poll_interval,
             anything=lambda: bool(self._ask(self._sql.anything)[0][0]),
         )
+
+    def check(self) -> list[str]:
+        [[fsync, synchronous_commit]] = self._ask(
+            "select current_setting('fsync'), current_setting('synchronous_commit')"
+        )
+        return weaknesses.of_postgres(fsync=fsync, synchronous_commit=synchronous_commit)
 
     def close(self) -> None:
         self._link.close()

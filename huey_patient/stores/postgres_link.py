@@ -116,6 +116,13 @@ class Link:
 
         return self._tried(run)
 
+    def ask_within(self, db: Any, statement: str, params: dict[str, Any]) -> list[Any]:
+        """Run one statement in the transaction that ``db`` is in, and return its rows."""
+        with self._explained("roll the transaction back, then begin it again"):
+            # Not `db.cursor()`: that is of the kind that the application chose.
+            cursor = psycopg.Cursor(db, row_factory=tuple_row)
+            return cursor.execute(statement, params, prepare=False).fetchall()
+
     def _tried(self, work: Callable[[Any], T]) -> T:
         """Do ``work``, again where the first try met a stale connection or a rival.
 
@@ -209,13 +216,17 @@ class Link:
             )
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, advice: str | None = None) -> Iterator[None]:
         try:
             yield
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise StoreUnavailable(f"PostgreSQL: {error}; {_advice(error)}") from error
-        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable) as error:
-            raise StoreUnavailable(f"PostgreSQL: {error}; {_advice(error)}") from error
+        except (
+            psycopg.OperationalError,
+            psycopg.InterfaceError,
+            psycopg.errors.InsufficientPrivilege,
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.ReadOnlySqlTransaction,
+        ) as error:
+            raise StoreUnavailable(f"PostgreSQL: {error}; {advice or _advice(error)}") from error
 
 
 def _connection_is_lost(error: psycopg.Error) -> bool:

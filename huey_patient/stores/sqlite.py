@@ -3,13 +3,15 @@
     patient_request   one row a request; `lane` says where it is
     patient_owner     one row an owner; a reaped one is kept for an hour, to fence it
     patient_tomb      who was answered within the last hour, and at which epoch
-    patient_counter   how many requests are in which lane, kept by triggers
+    patient_receipt   one row an answer that is kept until it is delivered
+    patient_counter   how many are in which lane, kept by triggers
     task              Huey's own queue, where a settlement puts its message
 
 Several Hueys may share one file, so every row names its queue.  SQLite has one
 writer at a time, and every change here is one ``BEGIN IMMEDIATE`` transaction:
 all calls happen one after the other, and a killed process leaves either all of
-a call or nothing.  `sqlite_link` has the connections, `sqlite_schema` the tables.
+a call or nothing.  `sqlite_link` has the connections, `sqlite_schema` the tables,
+`sqlite_receipts` the answers that are kept.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from . import weaknesses
 from .base import (
     TOMBSTONE_SECONDS,
     Beat,
@@ -30,10 +33,11 @@ from .base import (
     OwnerSeen,
     SettleAnswer,
     Settlement,
-    Store,
     SubmitAnswer,
 )
 from .sqlite_link import Link
+from .sqlite_outbox import checked
+from .sqlite_receipts import SqliteReceipts
 from .sqlite_schema import SCHEMA
 
 __all__ = ["SqliteStore"]
@@ -42,7 +46,7 @@ __all__ = ["SqliteStore"]
 HOUSEKEEPING = 500
 
 
-class SqliteStore(Store):
+class SqliteStore(SqliteReceipts):
     """The store of a `SqliteStorage`; ``due`` and tombstones go by this machine's clock."""
 
     def __init__(self, storage: Any, *, clock: Callable[[], float] = time.time) -> None:
@@ -63,6 +67,30 @@ class SqliteStore(Store):
             self._link.ring()
             return "new" if inserted.rowcount else "duplicate"
 
+    def submit_within(
+        self, connection: Any, id: str, sealed: bytes, *, due: float | None = None
+    ) -> SubmitAnswer:
+        # Not `connection.cursor()`: that has the row factory of the application.
+        cursor = sqlite3.Cursor(checked(connection, self._link))
+        now = self._clock()
+        later = due if due is not None and due > now else None
+        oldest = now - TOMBSTONE_SECONDS
+        # An insert first: some connections begin their transaction before one.
+        # The schema is named, because a temporary table would go before ours.
+        with self._link.explained():
+            cursor.execute(
+                "insert into main.patient_request (queue, id, sealed, due) select ?, ?, ?, ?"
+                " where not exists (select 1 from main.patient_tomb"
+                " where queue = ? and id = ? and at > ?) on conflict do nothing",
+                (self._queue, id, sealed, later, self._queue, id, oldest),
+            )
+            if cursor.rowcount:
+                return "new"
+            found = cursor.execute(
+                "select 1 from main.patient_request where queue = ? and id = ?", (self._queue, id)
+            )
+            return "done" if found.fetchone() is None else "duplicate"
+
     def register(self, owner: str, info: bytes) -> None:
         with self._link.write() as db:
             db.execute(
@@ -70,9 +98,10 @@ class SqliteStore(Store):
                 (self._queue, self._clock() - TOMBSTONE_SECONDS),
             )
             registered = db.execute(
-                "insert into patient_owner (queue, id, info) values (?, ?, ?)"
-                " on conflict do update set info = excluded.info where reaped_at is null",
-                (self._queue, owner, info),
+                "insert into patient_owner (queue, id, info, beat_at) values (?, ?, ?, ?)"
+                " on conflict do update set info = excluded.info, beat_at = excluded.beat_at"
+                " where reaped_at is null",
+                (self._queue, owner, info, self._clock()),
             )
             if not registered.rowcount:
                 raise Fenced(owner)
@@ -80,9 +109,9 @@ class SqliteStore(Store):
     def beat(self, owner: str, info: bytes) -> Beat:
         with self._link.write() as db:
             beaten = db.execute(
-                "update patient_owner set beat = beat + 1, info = ?"
+                "update patient_owner set beat = beat + 1, beat_at = ?, info = ?"
                 " where queue = ? and id = ? and reaped_at is null",
-                (info, self._queue, owner),
+                (self._clock(), info, self._queue, owner),
             )
             if not beaten.rowcount:
                 raise Fenced(owner)
@@ -126,6 +155,8 @@ class SqliteStore(Store):
         if removed.rowcount:
             self._bury(db, one.id, one.epoch)
             self._enqueue(db, one.message, one.priority)
+            if one.receipt is not None:
+                self._keep(db, one, one.receipt)
             return "ok"
         if self._exists(db, one.id):
             return "stale"
@@ -179,6 +210,20 @@ class SqliteStore(Store):
             ).fetchone()
             return None if row is None else cast(bytes, row[0])
 
+    def ids(self, after: str = "", limit: int = 500) -> tuple[list[str], str]:
+        query = "select id from patient_request where queue = ? and id > ? order by id limit ?"
+        with self._link.read() as db:
+            found = [id for (id,) in db.execute(query, (self._queue, after, limit))]
+        return found, found[-1] if len(found) == limit else ""
+
+    def reseal(self, id: str, old: bytes, new: bytes) -> bool:
+        with self._link.write() as db:
+            replaced = db.execute(
+                "update patient_request set sealed = ? where queue = ? and id = ? and sealed = ?",
+                (new, self._queue, id, old),
+            )
+            return replaced.rowcount == 1
+
     def counts(self) -> Counts:
         with self._link.read() as db:
             # One statement, so that all numbers are of one moment.  What is due
@@ -196,17 +241,22 @@ class SqliteStore(Store):
             suspect=n.get("suspect", 0),
             later=n.get("later", 0) - n["due"],
             held=n.get("held", 0),
+            receipts=n.get("receipts", 0),
+            dead=n.get("dead", 0),
         )
 
     def owners(self) -> list[OwnerSeen]:
         with self._link.read() as db:
             rows = db.execute(
                 "select id, beat, (select count(*) from patient_request r"
-                " where r.queue = o.queue and r.owner = o.id), info"
+                " where r.queue = o.queue and r.owner = o.id), info, max(? - beat_at, 0.0)"
                 " from patient_owner o where queue = ? and reaped_at is null",
-                (self._queue,),
+                (self._clock(), self._queue),
             ).fetchall()
-        return [OwnerSeen(id=id, beat=beat, held=held, info=info) for id, beat, held, info in rows]
+        return [
+            OwnerSeen(id=id, beat=beat, held=held, info=info, silent=silent)
+            for id, beat, held, info, silent in rows
+        ]
 
     def held(self, owner: str | None = None) -> list[Held]:
         query = (
@@ -224,6 +274,12 @@ class SqliteStore(Store):
 
     def wait(self, timeout: float) -> bool:
         return self._link.wait(timeout, self._anything)
+
+    def check(self) -> list[str]:
+        with self._link.read() as db:
+            [synchronous] = db.execute("pragma synchronous").fetchone()
+            [journal_mode] = db.execute("pragma journal_mode").fetchone()
+        return weaknesses.of_sqlite(synchronous=synchronous, journal_mode=journal_mode)
 
     def close(self) -> None:
         self._link.close()
@@ -277,10 +333,4 @@ class SqliteStore(Store):
             "delete from patient_tomb where (queue, id) in ("
             "select queue, id from patient_tomb where at <= ? limit ?)",
             (self._clock() - TOMBSTONE_SECONDS, HOUSEKEEPING),
-        )
-
-    def _enqueue(self, db: sqlite3.Connection, message: bytes, priority: float | None) -> None:
-        db.execute(
-            "insert into task (queue, data, priority) values (?, ?, ?)",
-            (self._queue, message, priority or 0),
         )

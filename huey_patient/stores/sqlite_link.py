@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import ConfigurationError, StoreUnavailable
 from .sharing import keep_untouched, tell_after_fork, tell_before_fork
 
-__all__ = ["Link"]
+__all__ = ["Link", "file_identity"]
 
 
 class _Connection:
@@ -145,10 +145,15 @@ class Link:
                 raise
 
     @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
-        """This thread's connection, outside of any transaction."""
-        with self._explained():
-            connection = self._lent()
+    def read(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
+        """This thread's connection, outside of any transaction.
+
+        Args:
+            patience: How long to wait for a lock if the tables must be made
+                first; as long as for any other lock if None.
+        """
+        with self.explained():
+            connection = self._lent(patience)
             try:
                 assert connection.db is not None
                 yield connection.db
@@ -156,6 +161,16 @@ class Link:
                 connection.in_use.release()
                 if connection.unwanted:
                     connection.close_if_idle()
+
+    def identity(self, *, patience: float) -> tuple[int, int] | None:
+        """What tells the file from others, once it has the tables."""
+        with self.read(patience):
+            return self._identity
+
+    @property
+    def filename(self) -> str:
+        """Its name, as Huey was given it."""
+        return str(self._storage.filename)
 
     def ring(self) -> None:
         """Remember, inside a call, that this thread has made something ready."""
@@ -191,7 +206,7 @@ class Link:
             self._local.lifeline = lifeline
         return lifeline.connection
 
-    def _lent(self) -> _Connection:
+    def _lent(self, patience: float | None) -> _Connection:
         """Return this thread's connection, open and in use."""
         while True:
             connection = self._mine()
@@ -205,7 +220,7 @@ class Link:
         try:
             self._check_file()
             if connection.db is None:
-                connection.db = self._open()
+                connection.db = self._open(patience)
         except BaseException:
             connection.in_use.release()
             raise
@@ -214,17 +229,17 @@ class Link:
     def _check_file(self) -> None:
         # A deleted file still takes writes from those who have it open, and
         # nobody else would ever see them.
-        if self._file is not None and _identity(self._file) != self._identity:
+        if self._file is not None and file_identity(self._file) != self._identity:
             raise StoreUnavailable(
                 f"the SQLite file {self._file} was deleted or replaced while it was in use; "
                 "restart every process that uses it"
             )
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, patience: float | None) -> sqlite3.Connection:
         storage = self._storage
         db = sqlite3.connect(
             storage.filename,
-            timeout=self.busy_timeout,
+            timeout=self.busy_timeout if patience is None else patience,
             isolation_level=None,
             # Only for closing: `close` may be called by another thread.
             check_same_thread=False,
@@ -236,9 +251,10 @@ class Link:
             db.execute(f"pragma synchronous = {'full' if _wants_fsync(storage) else 'off'}")
             db.execute("pragma foreign_keys = on")
             self._create_tables(db)
+            db.execute(f"pragma busy_timeout = {int(self.busy_timeout * 1000)}")
             if self._file is None:
                 _, _, self._file = db.execute("pragma database_list").fetchone()
-                self._identity = _identity(self._file)
+                self._identity = file_identity(self._file)
             return db
         except BaseException:
             db.close()
@@ -252,7 +268,8 @@ class Link:
             db.executescript(f"begin immediate; {self._schema} commit;")
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
+        """Turn what SQLite says inside the ``with`` into `StoreUnavailable`."""
         try:
             yield
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
@@ -272,7 +289,8 @@ def _wants_fsync(storage: Any) -> bool:
     return storage._fsync is not False and pragmas.get("synchronous") != 0
 
 
-def _identity(file: str) -> tuple[int, int] | None:
+def file_identity(file: str) -> tuple[int, int] | None:
+    """Return what tells one file from another, however it is called; None: not there."""
     try:
         found = os.stat(file)
     except FileNotFoundError:
@@ -292,6 +310,9 @@ _ADVICE = {
     "readonly": "this process needs write permission for the file and for its directory",
     "full": "free some disk space, then call again",
     "unable to open": "the directory must exist and be writable",
+    "no such table: main.patient": (
+        "the transaction began before the tables were there; roll it back and begin it again"
+    ),
     "no such table: task": "Huey's tables are missing; create them (create_tables=True)",
     "disk I/O": "the disk refused; look at the system log",
     "malformed": "the file is damaged; restore it from a backup",

@@ -14,6 +14,7 @@ create table if not exists patient_owner (
     queue text not null,
     id text not null,
     beat integer not null default 1,
+    beat_at real not null,
     info blob not null,
     reaped_at real,
     primary key (queue, id)
@@ -69,5 +70,38 @@ after update of owner, strikes, due on patient_request when old.lane <> new.lane
 end;
 create trigger if not exists patient_went after delete on patient_request begin
     update patient_counter set n = n - 1 where queue = old.queue and lane = old.lane;
+end;
+
+create table if not exists patient_receipt (
+    place integer primary key,
+    queue text not null,
+    id text not null,
+    message blob not null,
+    priority real,
+    deliveries integer not null default 1,
+    state text not null default 'waiting',  -- or running, or dead
+    at real not null,  -- when it is due; of a dead letter, since when it is one
+    unique (queue, id)
+);
+create index if not exists patient_receipt_due on patient_receipt (queue, at)
+    where state <> 'dead';
+create index if not exists patient_receipt_dead on patient_receipt (queue, at)
+    where state = 'dead';
+
+create trigger if not exists patient_receipt_came after insert on patient_receipt begin
+    insert into patient_counter (queue, lane, n) values (new.queue, 'receipts', 1)
+    on conflict do update set n = n + 1;
+end;
+create trigger if not exists patient_receipt_moved
+after update of state on patient_receipt when (old.state = 'dead') <> (new.state = 'dead') begin
+    update patient_counter set n = n - 1
+    where queue = old.queue and lane = iif(old.state = 'dead', 'dead', 'receipts');
+    insert into patient_counter (queue, lane, n)
+    values (new.queue, iif(new.state = 'dead', 'dead', 'receipts'), 1)
+    on conflict do update set n = n + 1;
+end;
+create trigger if not exists patient_receipt_went after delete on patient_receipt begin
+    update patient_counter set n = n - 1
+    where queue = old.queue and lane = iif(old.state = 'dead', 'dead', 'receipts');
 end;
 """

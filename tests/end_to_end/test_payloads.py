@@ -174,20 +174,35 @@ def test_a_killed_consumer_leaves_the_object_for_its_successor(
     assert lying(folder) == []
 
 
+#: A store of the application's own, which cannot be read while a file is there.
+MOODY = """
+from huey_patient.payloads.in_files import FilePayloads
+
+class Moody(FilePayloads):
+    def get(self, key):
+        if pathlib.Path({away!r}).exists():
+            raise TimeoutError("the store is away")
+        return super().get(key)
+
+patient.register_payload_store("moody", Moody({folder!r}))
+"""
+
+
 def test_a_payload_store_that_is_away_holds_up_nobody_else_and_loses_nothing(
     new_app, server: WebServer, gate: Gate, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "payloads"
-    app: App = new_app(tail=tail(folder), payload_store=f"file://{folder}", max_connections=4)
+    folder, away = tmp_path / "payloads", tmp_path / "away"
+    more = MOODY.format(folder=str(folder), away=str(away))
+    app: App = new_app(tail=tail(folder, more=more), max_connections=4)
     large = [submit(app, server) for _ in range(6)]  # more than there are places
-    folder.rename(tmp_path / "away")
+    away.touch()
     gate.open()
 
     with app.consumer() as consumer:
         consumer.wait_for("waits for its payload")
         small = [app.patient.get(gate.url("/"), callback="Tell").id for _ in range(3)]
         assert app.answers.collect(small) == dict.fromkeys(small, 200)
-        (tmp_path / "away").rename(folder)
+        away.unlink()
         assert app.answers.collect(large) == dict.fromkeys(large, DIGEST)
         consumer.send(signal.SIGINT)
         assert consumer.wait() == 0

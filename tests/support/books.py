@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from huey_patient.stores.base import Counts, Settlement
+from support.receipts import HOUR, kept_all
 
-CALLS = ["submit", "claim", "settle", "release", "reap", "cancel", "beat"]
+from huey_patient.stores.base import Counts, Settlement
 
 NOTHING = {"fresh": 0, "suspect": 0, "later": 0, "held": 0}
 
@@ -17,6 +17,12 @@ BEFORE = {
     "reap": Counts(**NOTHING | {"held": 2}),
     "cancel": Counts(**NOTHING | {"held": 2}),
     "beat": Counts(**NOTHING | {"held": 2}),
+    "keep": Counts(**NOTHING | {"held": 2}),
+    "begin": Counts(**NOTHING | {"receipts": 2}),
+    "redeliver_due": Counts(**NOTHING | {"receipts": 2}),
+    "confirm": Counts(**NOTHING | {"receipts": 2}),
+    "give_up": Counts(**NOTHING | {"receipts": 2}),
+    "revive": Counts(**NOTHING | {"receipts": 1, "dead": 1}),
 }
 AFTER = {
     "submit": Counts(**NOTHING | {"fresh": 2}),
@@ -26,19 +32,41 @@ AFTER = {
     "reap": Counts(**NOTHING | {"suspect": 2}),
     "cancel": Counts(**NOTHING | {"held": 1}),
     "beat": Counts(**NOTHING | {"held": 2}),
+    "keep": Counts(**NOTHING | {"receipts": 2}),
+    "begin": Counts(**NOTHING | {"receipts": 2}),
+    "redeliver_due": Counts(**NOTHING | {"receipts": 1, "dead": 1}),
+    "confirm": Counts(**NOTHING | {"receipts": 1}),
+    "give_up": Counts(**NOTHING | {"receipts": 1, "dead": 1}),
+    "revive": Counts(**NOTHING | {"receipts": 2}),
 }
+CALLS = list(BEFORE)
 
-SETTLEMENTS = [Settlement(id=id, epoch=1, message=id.encode()) for id in ("a", "b")]
+#: What has been on Huey's queue once all is over, where it is not "a" and "b".
+MESSAGES = {"redeliver_due": [b"a", b"a", b"b", b"b"], "revive": [b"a", b"a", b"b"]}
+
+
+def settlements(receipt=None):
+    return [Settlement(id=id, epoch=1, message=id.encode(), receipt=receipt) for id in ("a", "b")]
 
 
 def prepare(store, call):
     """Bring ``store`` to where ``call`` can be made by the owner "o"."""
-    store.submit("a", b"x")
-    if call != "submit":
-        store.submit("b", b"x")
-    store.register("o", b"")
-    if call not in ("submit", "claim"):
-        store.claim("o", "fresh", 2)
+    if BEFORE[call].receipts:
+        kept_all(store, ["b", "a"], receipt=0.0)
+    else:
+        store.submit("a", b"x")
+        if call != "submit":
+            store.submit("b", b"x")
+        store.register("o", b"")
+        if call not in ("submit", "claim"):
+            store.claim("o", "fresh", 2)
+    if call == "redeliver_due":
+        # "b" has had two deliveries, and is given up; "a" goes on the queue again.
+        store.redeliver_due(1, 0.0, 9)
+    if call in ("confirm", "give_up"):
+        store.begin("a", HOUR)
+    if call == "revive":
+        store.give_up("a")
     assert store.counts() == BEFORE[call]
 
 
@@ -47,11 +75,17 @@ def make(call, store):
     return {
         "submit": lambda: store.submit("b", b"x"),
         "claim": lambda: store.claim("o", "fresh", 2),
-        "settle": lambda: store.settle("o", SETTLEMENTS),
+        "settle": lambda: store.settle("o", settlements()),
         "release": lambda: store.release("o", [("a", 1), ("b", 1)], strike=True),
         "reap": lambda: store.reap("o", 1),
         "cancel": lambda: store.cancel("a", b"canceled"),
         "beat": lambda: store.beat("o", b""),
+        "keep": lambda: store.settle("o", settlements(HOUR)),
+        "begin": lambda: store.begin("a", HOUR),
+        "redeliver_due": lambda: store.redeliver_due(9, HOUR, 2),
+        "confirm": lambda: store.confirm("a"),
+        "give_up": lambda: store.give_up("a"),
+        "revive": lambda: store.revive("a", HOUR),
     }[call]()
 
 
@@ -72,7 +106,11 @@ def assert_they_balance(backend, call):
     answers = [Settlement(id=x.id, epoch=x.epoch, message=x.id.encode()) for x in leases]
     assert store.settle("last", answers) == ["ok"] * len(leases)
 
+    # And whatever is kept is delivered by somebody.
+    left = {id for id in "ab" if store.confirm(id)}
+    assert len(left) == AFTER[call].receipts + AFTER[call].dead
+
     messages = [b"a" if message == b"canceled" else message for message in backend.queued()]
-    assert sorted(messages) == [b"a", b"b"]
+    assert sorted(messages) == MESSAGES.get(call, [b"a", b"b"])
     assert store.counts() == Counts(**NOTHING)
     assert store.owners()[0].held == 0

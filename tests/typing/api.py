@@ -11,6 +11,7 @@ from huey import SqliteHuey
 from huey_patient import (
     LLM_STATUSES,
     CallbackArgs,
+    FsspecPayloads,
     Headers,
     HttpError,
     Patient,
@@ -19,7 +20,9 @@ from huey_patient import (
     RequestTemplate,
     Response,
     SecretReference,
+    ServerSentEvent,
     Settings,
+    StreamInterrupted,
     secret,
 )
 
@@ -69,10 +72,15 @@ patient.post(
     expires=60.0,
     id="mine",
 )
+patient.post("https://example.com/", stream="sse", idle_timeout=30, callback=Save)
+patient.register_secret("openai", lambda: "key", hosts=["api.openai.com"])
+patient.register_payload_store("old", "huey")
+patient.register_payload_store("new", FsspecPayloads("memory://payloads"))
 patient.execute(Request("PUT", "https://example.com/", body=b"x"), callback=look)
 
 patient.get("https://example.com/", timeout="soon")  # type: ignore[arg-type]
 patient.get("https://example.com/", retries="always")  # type: ignore[arg-type]
+patient.get("https://example.com/", stream="websocket")  # type: ignore[arg-type]
 patient.get("https://example.com/", colour="red")  # type: ignore[call-arg]
 
 bound = patient.client(base_url="https://example.com/", callback=Save)
@@ -83,6 +91,7 @@ assert_type(template.get("/users/1"), Request)
 assert_type(secret("name"), SecretReference)
 assert_type(patient.cancel("id"), bool)
 assert_type(patient.pending_count(), int)
+assert_type(patient.rekey().resealed, int)
 assert_type(patient.stats(), dict[str, int])
 
 
@@ -92,6 +101,7 @@ def on_complete(response: Response) -> None:
     assert_type(response.headers["Content-Type"], str)
     assert_type(response.content, bytes)
     assert_type(response.text, str)
+    assert_type(response.events(), list[ServerSentEvent])
     assert_type(response.redirects, tuple[str, ...])
     assert_type(response.callback_args, Mapping[str, Any])
     assert_type(response.raise_for_status(), Response)
@@ -104,6 +114,11 @@ def on_error(error: RequestError) -> None:
     if isinstance(error, HttpError):
         assert_type(error.response, Response)
         assert_type(error.status, int)
+    elif isinstance(error, StreamInterrupted):
+        assert_type(error.response, Response)
+        assert_type(error.response.events()[0].data, str)
+    else:
+        assert_type(error.response, Response | None)
 
 
 assert_type(CallbackArgs({"a": 1})["a"], Any)

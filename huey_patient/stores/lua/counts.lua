@@ -1,6 +1,6 @@
 -- How many requests are where, all at one moment.
 --
--- KEYS  1 ready.fresh  2 ready.suspect  3 later  4 who
+-- KEYS  1 ready.fresh  2 ready.suspect  3 later  4 who  5 receipts  6 dead_letters
 --
 -- What is due is ready, though it is moved only by the next claim.
 local time = redis.call('TIME')
@@ -11,4 +11,6 @@ return {
     redis.call('ZCARD', KEYS[2]),
     redis.call('ZCARD', KEYS[3]) - due,
     redis.call('HLEN', KEYS[4]),
+    redis.call('ZCARD', KEYS[5]),
+    redis.call('ZCARD', KEYS[6]),
 }
