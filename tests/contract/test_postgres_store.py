@@ -10,6 +10,7 @@ import pytest
 from huey.storage import PostgresStorage
 from psycopg.rows import dict_row
 from support.backends import dsn, open_backend
+from support.receipts import HOUR, kept, kept_all
 from support.servers import free_port
 
 from huey_patient.errors import StoreUnavailable
@@ -31,6 +32,9 @@ def rival(postgres_server):
         yield db
 
 
+ONE_MESSAGE = {"messages": [b"m"], "priorities": [0.0], "receipts": [None]}
+
+
 def run_in(db, store, statement, **params):
     """Run one of the store's statements without committing it."""
     return db.execute(getattr(store._sql, statement), {**store._always, **params}).fetchall()
@@ -41,7 +45,7 @@ def claim_in(db, store, owner, most=1):
 
 
 def settle_in(db, store, id):
-    return run_in(db, store, "settle", ids=[id], epochs=[1], messages=[b"m"], priorities=[0.0])
+    return run_in(db, store, "settle", ids=[id], epochs=[1], **ONE_MESSAGE)
 
 
 class Waiting:
@@ -166,6 +170,119 @@ def test_a_claim_does_not_wait_for_another_but_takes_the_next(store, rival):
     assert [one.owner for one in store.held()].count("o") == 2
 
 
+def deliver_in(db, store, statement, **params):
+    """The same for a statement of the answers that are kept."""
+    named = getattr(store._sql.receipts, statement)
+    return db.execute(named, {**store._always, **params}).fetchall()
+
+
+def test_what_another_is_just_redelivering_is_passed_by(backend, store, rival):
+    kept_all(store, "ab", receipt=0.0)
+    backend.queued()
+    deliver_in(rival, store, "redeliver", limit=1, seconds=HOUR, most=9)
+
+    assert store.redeliver_due(9, HOUR, 9) == (1, 0)
+
+    assert backend.queued() == [b"b"]
+    rival.commit()
+    assert backend.queued() == [b"a"]
+
+
+def test_an_answer_that_was_extended_meanwhile_is_not_redelivered(backend, store, rival):
+    # The answer is overdue in the eyes of one who began to look before.
+    kept(store)
+    store.begin("a", 0.0)
+    backend.queued()
+    rival.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    rival.execute(
+        f"update {store._sql.receipt} set at = at + 3600 where queue = %s", (backend.storage.name,)
+    )
+
+    assert store.redeliver_due(9, HOUR, 9) == (0, 0)
+
+    rival.commit()
+    assert store.redeliver_due(9, HOUR, 9) == (0, 0)
+    assert backend.queued() == []
+
+
+def test_of_two_that_begin_at_once_one_runs(store, rival):
+    kept(store)
+    deliver_in(rival, store, "begin", id="a", seconds=HOUR)
+
+    beginning = Waiting(rival, lambda: store.begin("a", HOUR))
+
+    assert beginning.result == "busy"
+
+
+def test_who_begins_while_it_is_confirmed_hears_gone(store, rival):
+    kept(store)
+    deliver_in(rival, store, "forget", id="a", states=["waiting", "running", "dead"])
+
+    beginning = Waiting(rival, lambda: store.begin("a", HOUR))
+
+    assert beginning.result == "gone"
+
+
+def test_who_confirms_while_it_is_given_up_has_delivered_it(store, rival):
+    kept(store)
+    deliver_in(rival, store, "give_up", id="a")
+
+    confirming = Waiting(rival, lambda: store.confirm("a"))
+
+    assert confirming.result is True
+    assert store.counts() == Counts(fresh=0, suspect=0, later=0, held=0)
+
+
+def test_who_revives_while_it_is_discarded_finds_nothing(backend, store, rival):
+    kept(store)
+    store.give_up("a")
+    backend.queued()
+    deliver_in(rival, store, "forget", id="a", states=["dead"])
+
+    reviving = Waiting(rival, lambda: store.revive("a", HOUR))
+
+    assert reviving.result is False
+    assert backend.queued() == []
+
+
+def test_an_owner_is_silent_since_its_last_beat(backend, store, rival):
+    store.register("o", b"")
+
+    def beaten_before(seconds):
+        rival.execute(
+            f"update {store._sql.request.replace('request', 'owner')}"
+            " set beat_at = extract(epoch from clock_timestamp()) - %s where queue = %s",
+            (seconds, backend.storage.name),
+        )
+        rival.commit()
+
+    beaten_before(100)
+    assert 100 <= store.owners()[0].silent < 130
+    store.beat("o", b"")
+    assert store.owners()[0].silent < 30
+    beaten_before(100)
+    store.register("o", b"")
+    assert store.owners()[0].silent < 30
+    beaten_before(-100)
+    assert store.owners()[0].silent == 0
+
+
+@pytest.mark.parametrize("call", ["redeliver_due", "revive"])
+def test_hueys_workers_are_woken_by_what_is_delivered_again(backend, store, rival, call):
+    kept(store, receipt=0.0)
+    if call == "revive":
+        store.give_up("a")
+    rival.autocommit = True
+    rival.execute(f'listen "{backend.storage.channel}"')
+
+    if call == "revive":
+        store.revive("a", HOUR)
+    else:
+        store.redeliver_due(9, HOUR, 9)
+
+    assert [one.payload for one in rival.notifies(timeout=30, stop_after=1)] == [""]
+
+
 def test_a_batch_notifies_hueys_workers_once(backend, store, rival):
     rival.autocommit = True
     rival.execute(f'listen "{backend.storage.channel}"')
@@ -264,6 +381,24 @@ def test_after_an_hour_tombstones_are_forgotten(backend, store, rival):
     assert rival.execute(query, (backend.storage.name,)).fetchall() == [("a",)]
 
 
+@pytest.mark.parametrize("end", ["confirm", "discard"])
+def test_the_hour_of_an_answer_that_is_kept_begins_when_it_is_forgotten(store, rival, end):
+    kept(store)
+    store.give_up("a")
+    age = f"update {store._sql.request} set answered_at = answered_at - 3601 where queue = %s"
+    rival.execute(age, (store._always["queue"],))
+    rival.commit()
+    store.settle("o", [Settlement(id="other", epoch=1, message=b"m")])
+    assert store.submit("a", b"x") == "done"
+
+    assert getattr(store, end)("a")
+
+    assert store.submit("a", b"x") == "done"
+    rival.execute(age, (store._always["queue"],))
+    rival.commit()
+    assert store.submit("a", b"x") == "new"
+
+
 def test_many_due_requests_are_brought_and_take_their_places(backend, store, rival):
     store.register("o", b"")
     for id in "abc":
@@ -330,9 +465,16 @@ def blocks_read(store, rival, backlog) -> dict[str, int]:
         " from generate_series(1, %s) n",
         (store._always["queue"], f"b{backlog}-", backlog),
     )
-    rival.execute(f"analyze {store._sql.request}")
+    rival.execute(
+        f"insert into {store._sql.receipt} (queue, id, message, priority, state, at)"
+        " select %s, %s || n, '', 0, case n %% 3 when 0 then 'waiting' else 'dead' end,"
+        " case n %% 2 when 0 then 1 else 4e9 end from generate_series(1, %s) n",
+        (store._always["queue"], f"k{backlog}-", backlog),
+    )
+    for table in (store._sql.request, store._sql.receipt):
+        rival.execute(f"analyze {table}")
     claimed = {"owner": "o", "lane": "fresh", "most": 10, "after_due": True}
-    answer = {"ids": ["b600-4"], "epochs": [None], "messages": [b"m"], "priorities": [0.0]}
+    answer = {"ids": ["b600-4"], "epochs": [None], **ONE_MESSAGE}
     blocks = {}
     for statement, params in {
         "submit": {"id": "new", "sealed": b"", "due": None},
@@ -346,8 +488,18 @@ def blocks_read(store, rival, backlog) -> dict[str, int]:
         "owners": {},
         "held": {"owner": None},
         "anything": {},
+        "fold_counters": {},
+        "settle_keeping": {**answer, "receipts": [HOUR]},
+        "begin": {"id": "k600-3", "seconds": HOUR},
+        "renew": {"id": "k600-3", "seconds": HOUR, "state": "waiting"},
+        "forget": {"id": "k600-4", "states": ["dead"]},
+        "give_up": {"id": "k600-3"},
+        "redeliver": {"limit": 20, "seconds": HOUR, "most": 9},
+        "dead_letters": {"limit": 100},
+        "revive": {"id": "k600-4", "seconds": HOUR},
     }.items():
-        query = "explain (analyze, buffers, format json) " + getattr(store._sql, statement)
+        named = getattr(store._sql, statement, None) or getattr(store._sql.receipts, statement)
+        query = f"explain (analyze, buffers, format json) {named}"
         with rival.transaction(force_rollback=True):
             for _ in range(2):  # The first time also reads the catalogue.
                 [[plan]] = rival.execute(query, {**store._always, **params}).fetchall()

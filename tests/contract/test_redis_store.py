@@ -9,10 +9,11 @@ import redis
 from huey.storage import PriorityRedisStorage, RedisStorage
 from support import servers
 from support.backends import Backend, open_backend
+from support.receipts import HOUR, kept, kept_all
 
 from huey_patient.errors import StoreUnavailable
 from huey_patient.stores import redis as redis_module
-from huey_patient.stores import store_for
+from huey_patient.stores import redis_receipts, store_for
 from huey_patient.stores.base import Beat, Counts, Settlement
 from huey_patient.stores.redis_link import _advice
 
@@ -55,23 +56,31 @@ def test_nothing_is_left_of_answered_requests_but_their_tombstones(backend, stor
     store.claim("o", "suspect", 2)
     store.settle("o", [*settled("a", 2), *settled("b")])
     store.cancel("c", b"canceled")
+    kept(store, "d", receipt=0.0, priority=3)
+    store.begin("d", 0.0)
+    store.redeliver_due(9, 0.0, 9)
+    kept(store, "e", receipt=0.0, priority=3)
+    store.redeliver_due(9, 0.0, 9)
+    store.give_up("e")
+    store.confirm("d")
+    store.discard("e")
     store.reap("o", 1)
 
     prefix = f"patient.{backend.storage.name}."
     left = [key.removeprefix(prefix) for key in keys_of(backend)]
+    remembered = ["reaped.o", "tomb.a", "tomb.b", "tomb.c", "tomb.d", "tomb.e"]
 
-    assert [key for key in left if key not in ("bell", "seq")] == [
-        "reaped.o",
-        "tomb.a",
-        "tomb.b",
-        "tomb.c",
-    ]
-    for key in ("reaped.o", "tomb.a", "tomb.b", "tomb.c"):
+    assert [key for key in left if key not in ("bell", "seq")] == remembered
+    for key in remembered:
         assert 3500 < backend.storage.conn.ttl(prefix + key) <= 3600
 
 
-def test_no_key_of_a_living_request_expires(backend, store):
-    store.register("o", b"")
+def test_no_key_of_a_living_request_has_an_end(backend, store):
+    kept(store, "d", priority=3)
+    kept(store, "e", receipt=0.0)
+    store.redeliver_due(9, 0.0, 9)
+    store.give_up("e")
+    store.begin("d", HOUR)
     store.submit("a", b"x")
     store.submit("b", b"x", due=4e9)
     store.submit("c", b"x")
@@ -85,6 +94,41 @@ def test_the_bell_is_never_longer_than_one(backend, store):
         store.submit(f"r{n}", b"x")
 
     assert backend.storage.conn.llen(f"patient.{backend.storage.name}.bell") == 1
+
+
+def test_an_owner_is_silent_since_its_last_beat(backend, store):
+    store.register("o", b"")
+    now, _ = backend.storage.conn.time()
+    key = f"patient.{backend.storage.name}.beat_at"
+
+    backend.storage.conn.hset(key, "o", now - 100)
+    assert 100 <= store.owners()[0].silent < 130
+    store.beat("o", b"")
+    assert store.owners()[0].silent < 30
+    backend.storage.conn.hset(key, "o", now - 100)
+    store.register("o", b"")
+    assert store.owners()[0].silent < 30
+    backend.storage.conn.hset(key, "o", now + 100)
+    assert store.owners()[0].silent == 0
+    backend.storage.conn.hdel(key, "o")
+    assert store.owners()[0].silent == 0
+
+
+def test_a_settlement_that_keeps_nothing_touches_no_key_of_what_is_kept(backend, store):
+    store.register("o", b"")
+    store.submit("a", b"x")
+    store.claim("o", "fresh", 1)
+    run, used = store._link.run, []
+
+    def noting(script, keys, args=()):
+        used.extend(keys)
+        return run(script, keys, args)
+
+    store._link.run = noting
+
+    assert store.settle("o", settled("a")) == ["ok"]
+
+    assert not any(key.endswith((".receipts", ".message", ".score")) for key in used)
 
 
 def test_a_claim_that_leaves_some_rings_for_the_next_courier(store):
@@ -128,6 +172,10 @@ def test_a_queue_of_the_wrong_type_stops_a_settlement_before_anything_is_removed
     with pytest.raises(StoreUnavailable):
         store.cancel("b", b"m")
 
+    keeping = Settlement(id="a", epoch=1, message=b"m", receipt=0.0)
+    with pytest.raises(StoreUnavailable):
+        store.settle("o", [keeping])
+
     assert store.counts() == Counts(fresh=1, suspect=0, later=0, held=1)
     assert other.dequeue() == b"older"
     assert store.settle("o", settled("a")) == ["ok"]
@@ -137,10 +185,39 @@ def test_a_queue_of_the_wrong_type_stops_a_settlement_before_anything_is_removed
         thing.close()
 
 
+@pytest.mark.parametrize("wrong", [RedisStorage, PriorityRedisStorage])
+def test_a_queue_of_the_wrong_type_stops_a_delivery_before_anything_is_changed(wrong, redis_server):
+    right = PriorityRedisStorage if wrong is RedisStorage else RedisStorage
+    storage = wrong("mixed", port=redis_server.port, blocking=False)
+    other = right("mixed", port=redis_server.port, blocking=False)
+    store = store_for(storage)
+    kept_all(store, "abc", receipt=0.0)
+    store.redeliver_due(1, 0.0, 9)  # "a" has had two deliveries now.
+    store.give_up("c")
+    while storage.dequeue():
+        pass
+    other.enqueue(b"older")
+
+    with pytest.raises(StoreUnavailable, match="RedisHuey keeps a list"):
+        store.redeliver_due(9, HOUR, 2)
+    with pytest.raises(StoreUnavailable):
+        store.revive("c", HOUR)
+
+    assert [letter.id for letter in store.dead_letters()] == ["c"]
+    assert other.dequeue() == b"older"
+    assert store.redeliver_due(9, HOUR, 2) == (1, 1)
+    assert store.revive("c", HOUR)
+    assert [storage.dequeue() for _ in range(3)] == [b"b", b"c", None]
+    storage.conn.flushdb()
+    for thing in (store, storage, other):
+        thing.close()
+
+
 def test_a_full_server_refuses_a_submit_and_lets_the_rest_through(own_redis):
     backend = open_backend("redis", own_redis)
     store = backend.store
     store.register("o", b"")
+    kept_all(store, "kl", receipt=0.0)
     for id in "abc":
         store.submit(id, b"x" * 1000)
     backend.storage.conn.config_set("maxmemory", 1)
@@ -156,14 +233,21 @@ def test_a_full_server_refuses_a_submit_and_lets_the_rest_through(own_redis):
     assert store.release("o", [("b", 1)], strike=True) == 1
     assert store.reap("o", 2)
     assert store.cancel("c", b"m")
-    assert store.counts() == Counts(fresh=0, suspect=1, later=0, held=0)
+    assert store.redeliver_due(9, HOUR, 9) == (2, 0)
+    assert store.begin("k", HOUR) == "run"
+    assert store.extend("k", HOUR)
+    assert store.postpone("k", HOUR)
+    assert store.give_up("k")
+    assert store.revive("k", HOUR)
+    assert store.confirm("k")
+    assert store.counts() == Counts(fresh=0, suspect=1, later=0, held=0, receipts=1)
     backend.close()
 
 
 def test_a_server_without_flags_is_talked_to_without(own_redis, monkeypatch):
     # As a server before version 7 sees the first line of a flagged script.
     backend = open_backend("redis", own_redis)
-    for script in vars(redis_module).values():
+    for script in [*vars(redis_module).values(), *vars(redis_receipts).values()]:
         if isinstance(script, redis_module.Script):
             monkeypatch.setattr(script, "flagged", b"#not lua\n" + script.plain)
 
@@ -171,6 +255,7 @@ def test_a_server_without_flags_is_talked_to_without(own_redis, monkeypatch):
 
     assert backend.store.submit("a", b"x") == "new"
     assert len(backend.store.claim("o", "fresh", 1)) == 1
+    assert backend.store.begin("a", HOUR) == "gone"
     backend.close()
 
 

@@ -9,6 +9,7 @@ import time
 import pytest
 from huey.storage import SqliteStorage
 from support.backends import open_sqlite
+from support.receipts import HOUR, kept
 
 from huey_patient.errors import StoreUnavailable
 from huey_patient.stores import store_for
@@ -34,11 +35,14 @@ def test_nothing_is_left_of_answered_requests_but_their_tombstones(backend, stor
     store.claim("o", "fresh", 2)
     store.settle("o", [Settlement(id="a", epoch=1, message=b"m")])
     store.cancel("b", b"m")
+    kept(store, "c")
+    store.confirm("c")
 
-    assert rows(backend, "patient_request") == []
+    assert rows(backend, "patient_request") == rows(backend, "patient_receipt") == []
     assert [(id, epoch) for _, id, epoch, _ in rows(backend, "patient_tomb")] == [
         ("a", 1),
         ("b", -1),
+        ("c", 1),
     ]
 
 
@@ -61,6 +65,55 @@ def test_after_an_hour_tombstones_and_reaped_names_are_forgotten(backend):
     store.settle("o", [])
     assert rows(backend, "patient_tomb") == []
     store.close()
+
+
+@pytest.mark.parametrize("end", ["confirm", "discard"])
+def test_the_hour_of_an_answer_that_is_kept_begins_when_it_is_forgotten(backend, end):
+    now = [1e9]
+    store = SqliteStore(backend.storage, clock=lambda: now[0])
+    kept(store)
+    now[0] += 100 * TOMBSTONE_SECONDS
+    store.settle("o", [])
+    store.give_up("a")
+    assert store.dead_letters()[0].since == now[0]
+    assert store.submit("a", b"x") == "done"
+
+    assert getattr(store, end)("a")
+
+    now[0] += TOMBSTONE_SECONDS - 1
+    assert store.submit("a", b"x") == "done"
+    now[0] += 2
+    assert store.submit("a", b"x") == "new"
+    store.close()
+
+
+def test_an_owner_is_silent_since_its_last_beat(backend):
+    now = [1e9]
+    store = SqliteStore(backend.storage, clock=lambda: now[0])
+    store.register("o", b"")
+    now[0] += 100
+    assert store.owners()[0].silent == 100
+    store.beat("o", b"")
+    now[0] += 7
+    assert store.owners()[0].silent == 7
+    store.register("o", b"")
+    now[0] -= 5
+
+    assert store.owners()[0].silent == 0
+    store.close()
+
+
+def test_a_look_for_overdue_answers_takes_no_lock(tmp_path, monkeypatch):
+    backend = open_sqlite(tmp_path)
+    monkeypatch.setattr(type(backend.store._link), "busy_timeout", 0.01)
+    kept(backend.store)
+    other = sqlite3.connect(backend.storage.filename, isolation_level=None)
+    other.execute("begin immediate")
+
+    assert backend.store.redeliver_due(9, HOUR, 9) == (0, 0)
+
+    other.close()
+    backend.close()
 
 
 def test_many_due_requests_are_brought_in_portions(backend, monkeypatch):
@@ -206,6 +259,13 @@ def steps_with_backlog_of(tmp_path, length) -> dict[str, int]:
                 for n in range(length)
             ],
         )
+        db.executemany(
+            "insert into patient_receipt (queue, id, message, at, state) values (?, ?, 'x', ?, ?)",
+            [
+                (backend.storage.name, f"k{n}", 4e9 if n % 2 else 1, "dead" if n % 3 else "waiting")
+                for n in range(length)
+            ],
+        )
     db = store._link._mine().db
     steps = {}
     for name, call in {
@@ -221,6 +281,18 @@ def steps_with_backlog_of(tmp_path, length) -> dict[str, int]:
         "wait": lambda: store.wait(0),
         "cancel": lambda: store.cancel("r100", b"m"),
         "reap": lambda: store.reap("o", 2),
+        "keep": lambda: store.settle(
+            "o", [Settlement(id="r8", epoch=0, message=b"m", receipt=HOUR)]
+        ),
+        "redeliver": lambda: store.redeliver_due(20, HOUR, 9),
+        "begin": lambda: store.begin("k3", HOUR),
+        "extend": lambda: store.extend("k3", HOUR),
+        "postpone": lambda: store.postpone("k3", HOUR),
+        "confirm": lambda: store.confirm("k3"),
+        "give up": lambda: store.give_up("k9"),
+        "dead letters": store.dead_letters,
+        "revive": lambda: store.revive("k9", HOUR),
+        "discard": lambda: store.discard("k1"),
     }.items():
         ticks = []
         db.set_progress_handler(lambda ticks=ticks: ticks.append(1) and None, 50)

@@ -171,6 +171,16 @@ def test_a_reaped_name_cannot_register_again(store):
     assert store.owners() == []
 
 
+def test_an_owner_that_beats_is_not_silent(store):
+    store.register("o", b"")
+    [registered] = store.owners()
+    store.beat("o", b"")
+    [beaten] = store.owners()
+
+    assert 0 <= registered.silent < 60
+    assert 0 <= beaten.silent < 60
+
+
 # claim
 
 
@@ -342,6 +352,21 @@ def test_a_batch_is_answered_in_order_and_only_ok_is_enqueued(store, queued):
 
     assert store.settle("o", batch) == ["again", "stale", "gone", "ok"]
     assert queued() == [b"a", b"canceled", b"d"]
+
+
+def test_a_batch_is_answered_in_order_whoever_holds_its_requests(store, queued):
+    for id in "abcd":
+        store.submit(id, b"x")
+    for owner, count in (("p", 1), ("o", 1), ("p", 1), ("late", 1)):
+        store.register(owner, b"")
+        store.claim(owner, "fresh", count)
+    store.release("late", [("d", 1)], strike=False)
+    store.claim("p", "fresh", 1)
+    epochs = [("d", 2), ("d", 1), ("a", 1), ("b", 1), ("c", 1), ("a", 1)]
+    batch = [Settlement(id=id, epoch=epoch, message=id.encode()) for id, epoch in epochs]
+
+    assert store.settle("o", batch) == ["ok", "gone", "ok", "ok", "ok", "again"]
+    assert queued() == [b"d", b"a", b"b", b"c"]
 
 
 def test_messages_of_one_batch_keep_their_order(store, queued):

@@ -11,6 +11,7 @@ import itertools
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -24,6 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from support.backends import BACKENDS, open_backend
+from support.receipts import HOUR
 
 from huey_patient.stores.base import Counts, Fenced, Held, Lease, Settlement
 
@@ -51,6 +53,20 @@ class Row:
         return "suspect" if self.strikes else "fresh"
 
 
+@dataclass
+class Kept:
+    """What the model knows of one answer that is kept."""
+
+    message: bytes
+    state: Literal["waiting", "running", "dead"] = "waiting"
+    overdue: bool = False
+    deliveries: int = 1
+
+
+#: Zero seconds are over at once, an hour is never over here; None: not kept.
+SECONDS = st.sampled_from([0.0, HOUR])
+
+
 class StoreMachine(RuleBasedStateMachine):
     """One store, and beside it the model."""
 
@@ -63,6 +79,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.numbers = itertools.count(1)
         self.rows: dict[str, Row] = {}
         self.answered: dict[str, int] = {}
+        self.kept: dict[str, Kept] = {}
+        self.resent: Counter[bytes] = Counter()
         self.beats: dict[str, int] = {}
         self.reaped: set[str] = set()
         self.seen: list[tuple[str, int]] = []
@@ -163,24 +181,164 @@ class StoreMachine(RuleBasedStateMachine):
         return expected
 
     @precondition(lambda self: self.leases)
-    @rule(data=st.data(), times=st.integers(1, 2))
-    def settle(self, data, times):
+    @rule(
+        data=st.data(),
+        times=st.integers(1, 2),
+        receipt=st.sampled_from([None, 0.0, HOUR]),
+    )
+    def settle(self, data, times, receipt):
         chosen = data.draw(
             st.lists(st.sampled_from(range(len(self.leases))), min_size=1, max_size=3)
         )
         owner = self.leases[chosen[0]][0]
         for _ in range(times):
-            self.settle_as(owner, [self.leases[i][1] for i in chosen])
+            self.settle_as(owner, [self.leases[i][1] for i in chosen], receipt)
 
-    def settle_as(self, owner, leases):
+    def settle_as(self, owner, leases, receipt=None):
         batch, expected = [], []
         for lease in leases:
             message = f"{lease.id}@{lease.epoch}".encode()
-            batch.append(Settlement(id=lease.id, epoch=lease.epoch, message=message))
+            batch.append(
+                Settlement(id=lease.id, epoch=lease.epoch, message=message, receipt=receipt)
+            )
             expected.append(self.answer_of(lease.id, lease.epoch))
             if expected[-1] == "ok":
                 self.answer(lease.id, lease.epoch, message)
+                if receipt is not None:
+                    self.kept[lease.id] = Kept(message, overdue=not receipt)
         assert self.store.settle(owner, batch) == expected
+
+    # Rules of the answers that are kept.
+
+    def some_answer(self, data):
+        return data.draw(st.sampled_from(sorted({*self.rows, *self.answered, *self.kept})))
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data(), seconds=SECONDS)
+    def begin_to_deliver(self, data, seconds):
+        id = self.some_answer(data)
+        answer = self.kept.get(id)
+        if answer is None or answer.state == "dead":
+            assert self.store.begin(id, seconds) == "gone"
+        elif answer.state == "running" and not answer.overdue:
+            assert self.store.begin(id, seconds) == "busy"
+        else:
+            assert self.store.begin(id, seconds) == "run"
+            answer.state, answer.overdue = "running", not seconds
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data(), seconds=SECONDS, state=st.sampled_from(["running", "waiting"]))
+    def extend_or_postpone(self, data, seconds, state):
+        id = self.some_answer(data)
+        answer = self.kept.get(id)
+        renew = self.store.extend if state == "running" else self.store.postpone
+        runs = answer is not None and answer.state == "running"
+
+        assert renew(id, seconds) == runs
+
+        if runs:
+            answer.state, answer.overdue = state, not seconds
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data())
+    def confirm(self, data):
+        id = self.some_answer(data)
+
+        assert self.store.confirm(id) == (id in self.kept)
+
+        self.kept.pop(id, None)
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data())
+    def give_up(self, data):
+        id = self.some_answer(data)
+        answer = self.kept.get(id)
+        alive = answer is not None and answer.state != "dead"
+
+        assert self.store.give_up(id) == alive
+
+        if alive:
+            answer.state, answer.overdue = "dead", False
+
+    @precondition(lambda self: self.kept)
+    @rule(limit=st.integers(1, 4), seconds=SECONDS, most=st.integers(1, 4))
+    def redeliver(self, limit, seconds, most):
+        overdue = {id for id, answer in self.kept.items() if answer.overdue}
+
+        queued, dead = self.store.redeliver_due(limit, seconds, most)
+
+        # Which of them were the longest overdue, the model does not know.
+        given_up = {one.id for one in self.store.dead_letters(999)} - self.dead_letters()
+        messages = self.backend.queued()
+        again = {message.split(b"@")[0].decode() for message in messages}
+        assert (len(messages), len(given_up)) == (len(again), dead) == (queued, dead)
+        assert queued + dead == min(limit, len(overdue))
+        assert again | given_up <= overdue
+        for id in given_up:
+            assert self.kept[id].deliveries >= most
+            self.kept[id].state, self.kept[id].overdue = "dead", False
+        for id in again:
+            assert self.kept[id].deliveries < most
+            self.deliver_again(id, seconds)
+        assert sorted(messages) == sorted(self.kept[id].message for id in again)
+
+    def deliver_again(self, id, seconds):
+        answer = self.kept[id]
+        answer.state, answer.overdue = "waiting", not seconds
+        answer.deliveries += 1
+        self.resent[answer.message] += 1
+
+    @precondition(lambda self: self.dead_letters())
+    @rule(data=st.data(), seconds=SECONDS)
+    def revive(self, data, seconds):
+        id = self.some_answer(data)
+        letter = self.kept.get(id)
+        dead = letter is not None and letter.state == "dead"
+
+        assert self.store.revive(id, seconds) == dead
+
+        if dead:
+            letter.deliveries = 0
+            self.deliver_again(id, seconds)
+            assert self.backend.queued() == [letter.message]
+
+    @precondition(lambda self: self.dead_letters())
+    @rule(data=st.data())
+    def discard(self, data):
+        id = self.some_answer(data)
+        dead = id in self.dead_letters()
+
+        assert self.store.discard(id) == dead
+
+        if dead:
+            del self.kept[id]
+
+    def dead_letters(self):
+        return {id for id, answer in self.kept.items() if answer.state == "dead"}
+
+    @rule()
+    def late_worker(self):
+        """A worker is lost, its message is sent again, and then it wakes and ends.
+
+        The plain rules find this order too seldom to be relied upon.
+        """
+        owner = f"o{next(self.numbers)}"
+        self.store.register(owner, b"")
+        self.beats[owner] = 1
+        self.submit(False, 3)
+        *_, lease = self.claim_as(owner, "fresh", 99)
+        self.settle_as(owner, [lease], HOUR)
+        self.the_queue_is_as_expected()
+        assert self.store.begin(lease.id, 0.0) == "run"
+        self.kept[lease.id].overdue = True
+        for _ in range(2):  # The second time there is nothing to do.
+            self.redeliver(99, HOUR, 5)
+        assert not self.store.extend(lease.id, HOUR)
+        assert self.store.begin(lease.id, HOUR) == "run"
+        assert self.store.begin(lease.id, HOUR) == "busy"
+        assert self.store.confirm(lease.id)
+        assert not self.store.confirm(lease.id)
+        del self.kept[lease.id]
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), strike=st.booleans())
@@ -265,7 +423,15 @@ class StoreMachine(RuleBasedStateMachine):
     def the_counts_are_as_expected(self):
         lanes = Counter(row.lane for row in self.rows.values())
         expected = {lane: lanes[lane] for lane in ("fresh", "suspect", "later", "held")}
+        dead = len(self.dead_letters())
+        expected |= {"receipts": len(self.kept) - dead, "dead": dead}
         assert self.store.counts() == Counts(**expected)
+
+    @invariant()
+    def dead_letters_are_as_expected(self):
+        assert {one.id: one.deliveries for one in self.store.dead_letters(999)} == {
+            id: self.kept[id].deliveries for id in self.dead_letters()
+        }
 
     @invariant()
     def everything_held_is_held_by_a_registered_owner(self):
@@ -295,6 +461,10 @@ class StoreMachine(RuleBasedStateMachine):
         for id in list(self.rows):
             assert self.store.cancel(id, f"{id} canceled".encode())
             self.answer(id, CANCELED, f"{id} canceled".encode())
+
+        for id in list(self.kept):
+            assert self.store.confirm(id)
+            del self.kept[id]
 
         self.the_queue_is_as_expected()
         self.the_counts_are_as_expected()

@@ -23,7 +23,8 @@ def main(kind: str, where: str) -> None:
     store = backend.store
     store.register("courier", b"")
     finished = []
-    over = NativeLock()
+    submitted, over = NativeLock(), NativeLock()
+    submitted.acquire()
     over.acquire()
 
     def courier() -> None:
@@ -34,6 +35,7 @@ def main(kind: str, where: str) -> None:
             settled += store.settle("courier", answers).count("ok")
             if not leases:
                 store.wait(0.2)
+        submitted.acquire()  # A greenlet may still wait for its last reply.
         store.close()
         finished.append(settled)
         over.release()
@@ -47,6 +49,7 @@ def main(kind: str, where: str) -> None:
     gevent.get_hub()
     start_native_thread(courier, ())
     gevent.joinall([gevent.spawn(app, n) for n in range(10)], raise_error=True)
+    submitted.release()
     while not over.acquire(False):
         gevent.sleep(0.01)
     answered = len(set(backend.queued()))
