@@ -5,47 +5,40 @@ Every mistake that a caller can make is refused here, before anything is stored.
 
 from __future__ import annotations
 
-import inspect
-import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, Unpack, overload
+from collections.abc import Mapping
+from typing import Any, Unpack
 
-import orjson
 from huey import Huey
 from huey.api import Result
 from huey.storage import MemoryStorage
 
-from . import dotted, travel
-from .callbacks import Callbacks, Hooks
+from . import travel
+from .callbacks import Callbacks
 from .carriage import Carriage
 from .envelope import Keyring
 from .errors import ConfigurationError
 from .label import Label
 from .options import Options, RequestOptions, SubmitOptions, Verbs
-from .payloads import PayloadStore, payload_store_for
-from .receipts import waiting_seconds
+from .outcomes import Outcomes
 from .references import About, References
-from .rekey import Rekeyed, rekey
+from .registering import Registering
 from .request import Request
+from .running import Hooks
 from .secret_values import SecretValues
 from .settings import Settings
+from .steering import Steering
 from .stores import store_for
-from .stores.base import DeadLetter, Store
+from .stores.base import Store
 from .submission import checked_args, checked_id, checked_priority, moment
 from .template import RequestTemplate
-from .wire import MAX_REQUEST_BYTES, Reason, Submission, write_submission
+from .wire import MAX_REQUEST_BYTES, Submission, write_submission
 
 __all__ = ["BoundClient", "Patient"]
 
-log = logging.getLogger("huey.patient")
 
-T = TypeVar("T")
-C = TypeVar("C", bound=Callable[..., Any])
-
-
-class Patient(Verbs[Result]):
+class Patient(Registering, Steering, Verbs[Result]):
     """Makes slow HTTP calls of a Huey application without holding a worker.
 
     Making one attaches it to ``huey``: every consumer of that instance, however
@@ -82,15 +75,16 @@ class Patient(Verbs[Result]):
         if self.settings.payload_store is not None:
             self.register_payload_store("default", self.settings.payload_store)
         store_for(huey.storage)  # refuses one that cannot hold requests
+        outcomes = Outcomes(self._keyring, self._references, self.settings, queue=huey.name)
+        travel.register(huey.name, outcomes)
         self._callbacks = Callbacks(
             huey,
-            self._keyring,
+            outcomes,
             self._hooks,
             store=lambda: self.store,
             references=self._references,
             settings=self.settings,
         )
-        travel.register(huey.name, self._callbacks)
         self._carriage = Carriage(
             huey,
             self.settings,
@@ -267,197 +261,6 @@ class Patient(Verbs[Result]):
             self._stores = {id(storage): (storage, store_for(storage))}
         return self._stores[id(storage)][1]
 
-    # Registering
-
-    @overload
-    def callback(self, target: C, /) -> C: ...
-    @overload
-    def callback(self, /, **options: Any) -> Callable[[C], C]: ...
-    def callback(self, target: Any = None, /, **options: Any) -> Any:
-        """Register a class or function as a callback, with the options of ``@huey.task``.
-
-        A class has ``on_complete(self, response)`` and ``on_error(self, error)``
-        and is made anew for each outcome; a function is called with the
-        `Response` or the `RequestError`.  The class or function stays as it is.
-
-        Args:
-            delivery: ``"at_least_once"`` keeps the outcome until the callback
-                has returned: a consumer killed inside it loses nothing, and the
-                callback may run twice.  Without it a callback runs as any Huey
-                task does: at most once.
-
-        Raises:
-            TypeError: A method is missing or takes other arguments.
-            ValueError: A task of that name is registered already.
-        """
-        if target is not None and not options:
-            return self._callbacks.register(target, {})
-
-        def decorate(decorated: C) -> C:
-            self._callbacks.register(decorated, dict(options))
-            return decorated
-
-        return decorate
-
-    def after_completion(self, function: Callable[..., T]) -> Callable[..., T]:
-        """Call ``function(response)`` before each callback that gets a response."""
-        return _add(self._hooks.after_completion, function)
-
-    def after_error(self, function: Callable[..., T]) -> Callable[..., T]:
-        """Call ``function(error)`` before each callback that gets an error."""
-        return _add(self._hooks.after_error, function)
-
-    def on_retries_exhausted(self, function: Callable[..., T]) -> Callable[..., T]:
-        """Call ``function(error)`` when the callback of an error failed for good."""
-        return _add(self._hooks.retries_exhausted, function)
-
-    def register_secret(
-        self, name: str, value: str | Callable[[], Any], *, hosts: Iterable[str] = ()
-    ) -> None:
-        """Let requests refer to a secret by name; see `secret`.
-
-        The value stays in this process.  The consumer resolves it when it
-        hands a request to the I/O process, so register it where the consumer
-        imports it.
-
-        Args:
-            value: The secret, or a function called for each request.  It is
-                called by the courier, and everything waits for it: keep what
-                takes long to fetch.
-            hosts: The hosts that it may be sent to, ``*.example.com`` for all
-                below; empty: any.  A request with it to another host ends as
-                `SecretNotFound`.
-
-        Raises:
-            ValueError: No name, no value, or a host that is none.
-        """
-        self._secrets.register(name, value, hosts)
-
-    def register_preprocessor(self, name: str, function: str | Callable[..., Any]) -> None:
-        """Let requests name a function that changes them just before they are sent.
-
-        It is called in the I/O process with the outgoing request: it may read
-        ``method``, ``url`` and ``body``, set ``headers`` and ``add_param``; a
-        signature is what it is for.  It runs on the loop, once for each send,
-        so it must be quick; it does not follow a redirect to another origin.
-
-        Args:
-            function: ``"pkg.module:function"``, or that function itself.
-
-        Raises:
-            ConfigurationError: It cannot be imported by that name, or does not
-                take one argument.
-        """
-        if not isinstance(name, str) or not name.strip():
-            raise ConfigurationError("a preprocessor needs a name")
-        path = dotted.name_of(f"preprocessor {name!r}", function)
-        found = dotted.imported(f"preprocessor {name!r}", path)
-        try:
-            inspect.signature(found).bind(None)
-        except TypeError:
-            raise ConfigurationError(f"preprocessor {name!r} must take one argument") from None
-        self._preprocessors[name] = path
-
-    def register_payload_store(self, name: str, store: PayloadStore | str) -> None:
-        """Let large envelopes lie outside of the database; see `Settings.payload_store`.
-
-        Of several, all are read, and the last one registered is written to: to
-        move, register the new one after the old one.  Register the same ones,
-        under the same names, wherever requests are made and answered.
-        ``Settings.payload_store`` has the name "default".
-
-        Args:
-            store: ``"huey"``, a URL of fsspec, or a `PayloadStore`.
-
-        Raises:
-            ConfigurationError: No name, or no such store.
-        """
-        if not isinstance(name, str) or not name.strip():
-            raise ConfigurationError("a payload store needs a name")
-        self._references.register(name, payload_store_for(self.huey, store))
-
-    # Looking and steering
-
-    def cancel(self, id: str) -> bool:
-        """Answer a request with `Canceled` instead of its response.
-
-        Returns:
-            Whether it was still unanswered.  A call in flight is dropped within
-            a heartbeat; the server may have seen it.
-        """
-        sealed = self.store.read(id)
-        if sealed is None:
-            return False
-        answer = self._callbacks.settlement(id, 0, Reason.CANCELED, sealed)
-        canceled = self.store.cancel(id, answer.message, answer.priority)
-        if canceled:
-            self._references.discard(id, sealed, "request")
-        return canceled
-
-    def pending_count(self) -> int:
-        """How many requests wait to be sent, those that are not due yet included."""
-        counts = self.store.counts()
-        return counts.fresh + counts.suspect + counts.later
-
-    def in_flight(self) -> list[dict[str, Any]]:
-        """The requests in consumers' hands: id, owner, epoch, strikes."""
-        return [
-            {"id": one.id, "owner": one.owner, "epoch": one.epoch, "strikes": one.strikes}
-            for one in self.store.held()
-        ]
-
-    def processes(self) -> list[dict[str, Any]]:
-        """The consumers: what each says of itself, and how many requests it holds."""
-        return [
-            {**orjson.loads(seen.info or b"{}"), "id": seen.id, "held": seen.held}
-            for seen in self.store.owners()
-        ]
-
-    def dead_letters(self) -> list[DeadLetter]:
-        """Outcomes whose ``delivery="at_least_once"`` callback failed for good, or took
-        its worker down too often; at most 100, the oldest first."""
-        return self.store.dead_letters()
-
-    def redeliver(self, id: str) -> bool:
-        """Deliver a dead letter again; whether there was one of this id."""
-        return self.store.revive(id, waiting_seconds(self.settings))
-
-    def discard(self, id: str) -> bool:
-        """Forget a dead letter; whether there was one of this id."""
-        return self.store.discard(id)
-
-    def stats(self) -> dict[str, int]:
-        """How many requests are where (fresh, suspect, later, held), how many outcomes
-        are kept (receipts, dead), and how many consumers there are."""
-        counts = self.store.counts()
-        return {
-            "fresh": counts.fresh,
-            "suspect": counts.suspect,
-            "later": counts.later,
-            "held": counts.held,
-            "receipts": counts.receipts,
-            "dead": counts.dead,
-            "processes": len(self.store.owners()),
-        }
-
-    def rekey(self) -> Rekeyed:
-        """Seal what waits with the first of the configured keys, where an older one did.
-
-        Returns:
-            How many were sealed again, and how many need a key that is not here.
-            The payloads that the old key sealed stay, for a consumer may be
-            reading one, until they are swept.
-        """
-        return rekey(self.store, self._keyring, self._references, queue=self.huey.name)
-
-    def quiet(self) -> None:
-        """Let the consumer of this process claim no more requests.
-
-        Raises:
-            RuntimeError: None runs in this process; send SIGTSTP to its own.
-        """
-        self._carriage.quiet()
-
 
 class BoundClient(Verbs[Result]):
     """A `RequestTemplate` with a `Patient` behind it; made by `Patient.client`."""
@@ -504,10 +307,3 @@ def _due(options: SubmitOptions) -> float | None:
     if delay is not None and eta is not None:
         raise ValueError("give delay or eta, not both")
     return moment("delay", delay) if eta is None else moment("eta", eta)
-
-
-def _add(hooks: list[Any], function: Callable[..., T]) -> Callable[..., T]:
-    if not callable(function):
-        raise TypeError(f"a hook must be callable, got {type(function).__name__}")
-    hooks.append(function)
-    return function

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from .bell import Bell
 from .errors import StoreUnavailable
 from .lines import Flight, Io, Line
 from .native import NativeThread, WakePipe, original
@@ -105,7 +106,7 @@ class Courier:
         self._owner = Owner(store, info=ports.info, orphan_threshold=threshold, clock=clock)
         self._watch = Watch(store, orphan_threshold=threshold, clock=clock)
         self._wake = WakePipe()
-        self._bell = _Bell(store, self._wake)
+        self._bell = Bell(store, self._wake)
         self._porters = Porters(
             ports.payloads, self._wake, keep=settings.payload_store_keep, clock=clock
         )
@@ -428,53 +429,3 @@ class Courier:
         for seen in self._store.owners():
             if seen.id == self._owner.id and seen.held == 0:
                 self._store.reap(seen.id, seen.beat)
-
-
-class _Bell:
-    """Waits for the store's bell on a thread of its own, and wakes the courier."""
-
-    def __init__(self, store: Store, wake: WakePipe) -> None:
-        self._store = store
-        self._wake = wake
-        self._go = WakePipe()
-        self._listening = False
-        self._rang = False
-        self._stopped = False
-        self._thread = NativeThread(self._run, name="huey-patient-bell")
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def listen(self, on: bool) -> None:
-        """Whether a ring is wanted: who is full leaves it to other consumers."""
-        if on and not self._listening:
-            self._listening = True
-            self._go.ring()
-        self._listening = on
-
-    def take(self) -> bool:
-        """Whether it rang since the last call."""
-        rang, self._rang = self._rang, False
-        return rang
-
-    def stop(self) -> None:
-        self._stopped = True
-        self._go.ring()
-
-    def _run(self) -> None:
-        poller = original("select", "poll")()
-        poller.register(self._go.fileno(), select.POLLIN)
-        while not self._stopped:
-            if not self._listening:
-                poller.poll(LONGEST_WAIT * 1000)
-                self._go.hush()
-                continue
-            try:
-                rang = self._store.wait(LONGEST_WAIT)
-            except StoreUnavailable:
-                # The courier meets the same trouble and tells of it.
-                poller.poll(LONGEST_WAIT * 1000)
-                continue
-            if rang:
-                self._rang, self._listening = True, False
-                self._wake.ring()
