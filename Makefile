@@ -9,6 +9,8 @@
 #     make bench                  every benchmark, each a ratio from one run
 
 BIN := .venv/bin
+# Two at a time: most tests wait for a process or a server, and use no processor.
+TOGETHER := -n 2 --dist loadfile
 VERSIONS := 3.11 3.12 3.13
 BENCHMARKS := throughput waiting in_flight latency sealing tls_memory
 
@@ -19,7 +21,7 @@ demo: .venv/core.stamp
 
 test: .venv/dev.stamp
 	@.ci/servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 
 test-all:
 	@.ci/servers
@@ -32,7 +34,7 @@ test-all:
 	done
 
 test-%: .venvs/%/dev.stamp
-	.venvs/$*/bin/python -m pytest $(ARGS)
+	.venvs/$*/bin/python -m pytest $(TOGETHER) $(ARGS)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .

@@ -59,6 +59,7 @@ setup(
             "pytest>=8.3",
             "pytest-randomly>=3.16",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "ruff>=0.9",
             "standardwebhooks>=1.0",
             "trustme>=1.2",
