@@ -15,15 +15,20 @@ LONGEST_WAIT = 0.5
 
 
 class Bell:
-    """Waits for the store's bell on a thread of its own, and wakes the courier."""
+    """Waits for the store's bell, one stroke for each asking, and wakes the courier.
+
+    Two threads share it without a lock, so each number has one writer: the
+    courier counts what it asks for, the ear what it has heard.
+    """
 
     def __init__(self, store: Store, wake: WakePipe) -> None:
         self._store = store
         self._wake = wake
         self._go = WakePipe()
-        self._listening = False
-        self._rang = False
-        self._stopped = False
+        self._asked = 0  # by the courier
+        self._wanted = self._waiting = self._stopped = False  # by the courier
+        self._taken = 0  # by the courier
+        self._heard = 0  # by the ear
         self._thread = NativeThread(self._run, name="huey-patient-bell")
 
     def start(self) -> None:
@@ -31,16 +36,20 @@ class Bell:
         self._thread.start()
 
     def listen(self, on: bool) -> None:
-        """Whether a ring is wanted: who is full leaves it to other consumers."""
-        if on and not self._listening:
-            self._listening = True
+        """Whether a stroke is wanted: who is full leaves it to other consumers."""
+        self._wanted = on
+        if on and not self._waiting:
+            self._asked += 1
             self._go.ring()
-        self._listening = on
+        self._waiting = on
 
     def take(self) -> bool:
         """Whether it rang since the last call."""
-        rang, self._rang = self._rang, False
-        return rang
+        heard = self._heard
+        if heard == self._taken:
+            return False
+        self._taken, self._waiting = heard, False
+        return True
 
     def stop(self) -> None:
         """End, within the wait that is going on."""
@@ -51,7 +60,8 @@ class Bell:
         poller = original("select", "poll")()
         poller.register(self._go.fileno(), select.POLLIN)
         while not self._stopped:
-            if not self._listening:
+            asked = self._asked
+            if asked == self._heard or not self._wanted:
                 poller.poll(LONGEST_WAIT * 1000)
                 self._go.hush()
                 continue
@@ -62,5 +72,5 @@ class Bell:
                 poller.poll(LONGEST_WAIT * 1000)
                 continue
             if rang:
-                self._rang, self._listening = True, False
+                self._heard = asked
                 self._wake.ring()

@@ -177,7 +177,6 @@ class Courier:
     # One turn: hear the processes, then the store, then send.
 
     def _turn(self) -> None:
-        self._wake.hush()
         for line in self._lines:
             self._hear(line)
         if self._owner.out_of_touch:
@@ -186,9 +185,7 @@ class Courier:
             self._answered[flight.lease.id] = line, flight
         self._with_store()
         self._porters.tend(self._credit())
-        for line in self._lines:
-            self._launch(line)
-            line.io.flush()
+        self._launch()
 
     def _hear(self, line: Line) -> None:
         line.io.tend()
@@ -203,12 +200,14 @@ class Courier:
                     "%d requests were in the I/O process and will be sent again.", len(lost)
                 )
 
-    def _launch(self, line: Line) -> None:
-        for flight in line.launchable():
-            lease = flight.lease
-            secrets = self._ports.secrets(lease.sealed)
-            sealed, flight.cargo = flight.cargo or lease.sealed, None
-            line.io.send(lease.id, lease.epoch, secrets=secrets, sealed=sealed)
+    def _launch(self) -> None:
+        for line in self._lines:
+            for flight in line.launchable():
+                lease = flight.lease
+                secrets = self._ports.secrets(lease.sealed)
+                sealed, flight.cargo = flight.cargo or lease.sealed, None
+                line.io.send(lease.id, lease.epoch, secrets=secrets, sealed=sealed)
+            line.io.flush()
 
     def _with_store(self) -> None:
         if self._clock() < self._retry_at:
@@ -216,8 +215,11 @@ class Courier:
         try:
             self._keep_alive()
             self._give_back()
-            self._settle()
+            # A connection that has become free is used again before the answer
+            # that it brought is settled: settling takes longer than claiming.
             self._claim()
+            self._launch()
+            self._settle()
         except StoreUnavailable as reason:
             if not self._pause:
                 log.warning("The store does not answer (%s); outcomes are kept meanwhile.", reason)
@@ -235,6 +237,8 @@ class Courier:
         if not self._owner.registered:
             self._owner.register()
             self._beat_due = now + self._settings.heartbeat_interval
+            # What an earlier name of ours has brought home, before it is claimed anew.
+            self._settle()
         elif now >= self._beat_due:
             self._beat_due = now + self._settings.heartbeat_interval
             if self._owner.beat().held != self._expected():
@@ -319,14 +323,12 @@ class Courier:
             return
         self._tend_suspects()
         for line in self._lines:
-            room = self._room(line)
-            if room <= 0 or not line.hungry or not line.io.ready:
-                continue
-            limit = min(room, CLAIM_BATCH)
-            leases = self._store.claim(self._owner.id, line.lane, limit)
-            line.hungry = len(leases) == limit
-            for lease in leases:
-                self._board(line, Flight(lease, self._owner.id))
+            while line.hungry and line.io.ready and (room := self._room(line)) > 0:
+                limit = min(room, CLAIM_BATCH)
+                leases = self._store.claim(self._owner.id, line.lane, limit)
+                line.hungry = len(leases) == limit
+                for lease in leases:
+                    self._board(line, Flight(lease, self._owner.id))
         self._bell.listen(not self._fresh.hungry and self._room(self._fresh) > 0)
 
     def _board(self, line: Line, flight: Flight) -> None:
@@ -362,7 +364,10 @@ class Courier:
         return 0 if parked_out else line.room(self._credit())
 
     def _credit(self) -> int:
-        places = self._settings.max_connections + self._porters.parked
+        # An answer that is not settled yet holds memory, and no connection.
+        connections = self._settings.max_connections
+        unsettled = min(len(self._answered), connections)
+        places = connections + unsettled + self._porters.parked
         return places - self.in_flight - len(self._returns)
 
     def _fence(self, why: str) -> None:
@@ -383,6 +388,9 @@ class Courier:
             for fd, writing in line.io.fds():
                 poller.register(fd, select.POLLIN | (select.POLLOUT if writing else 0))
         poller.poll(self._seconds_to_wait() * 1000)
+        # Before anything is looked at that a ring may have been about: who rings
+        # sets first, so a ring that is silenced here has been seen below.
+        self._wake.hush()
         if self._bell.take():
             self._fresh.hungry = True
 

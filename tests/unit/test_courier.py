@@ -561,3 +561,12 @@ def test_the_end_does_not_wait_for_ever_for_a_store_that_is_away(bench, caplog, 
 
     assert "another consumer will take over" in caplog.text
     assert bench.memory.counts().held == 1
+
+
+def test_a_ring_that_comes_during_a_turn_ends_the_next_wait(bench: Bench):
+    bench.turn()
+    bench.courier.quiet()
+
+    bench.turn()
+
+    assert bench.courier._wake.hush() == 1
