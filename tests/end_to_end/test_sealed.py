@@ -106,10 +106,18 @@ class Wiretap:
             self.heard += data
 
 
+#: In the consumer alone: the test imports the module too, and has to close what it opens.
+OPEN_THINGS = """
+import sys
+if "huey_consumer" in sys.argv[0]:
+    KEPT = [open(__file__), socket.socket()]
+"""
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
 def test_the_io_process_inherits_nothing_and_shows_no_key(new_app, gate: Gate):
     key = generate_key()
-    app: App = new_app(encryption_key=key, tail="\nKEPT = [open(__file__), socket.socket()]\n")
+    app: App = new_app(encryption_key=key, tail=OPEN_THINGS)
     with app.consumer("-w", "2") as consumer:
         io = consumer.wait_until_ready()
         id = app.patient.get(gate.url("/open"), callback="Tell").id
