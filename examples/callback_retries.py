@@ -8,6 +8,7 @@ A callback is a Huey task: retries, delays, priorities, signals and results are
 Huey's own.  Retrying it does not send the request again: the answer is kept.
 """
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -53,10 +54,11 @@ def fetch_price(article):
     )
 
 
+@contextlib.contextmanager
 def prices():
-    db = sqlite3.connect(PRICES, timeout=1)
-    db.execute("create table if not exists price (article text primary key, price real)")
-    return db
+    with contextlib.closing(sqlite3.connect(PRICES, timeout=1)) as db, db:
+        db.execute("create table if not exists price (article text primary key, price real)")
+        yield db
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ def api(monkeypatch):
 
 
 def saved():
-    return shop.prices().execute("select * from price").fetchall()
+    with shop.prices() as db:
+        return db.execute("select * from price").fetchall()
 
 
 def test_an_answer_becomes_a_price(api):
