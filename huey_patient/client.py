@@ -64,7 +64,7 @@ class Patient(Registering, Steering, Verbs[Result]):
         self._hooks = Hooks()
         self._secrets = SecretValues()
         self._preprocessors: dict[str, str] = {}
-        self._stores: dict[int, tuple[Any, Store]] = {}
+        self._store_of: tuple[Any, Store] | None = None  # a storage, and its store
         self._private = threading.local()
         self._references = References(
             self._keyring,
@@ -105,9 +105,8 @@ class Patient(Registering, Steering, Verbs[Result]):
 
         The same as `execute` with a `Request` of these options.
         """
-        submit = {name: value for name, value in options.items() if name in _SUBMIT_OPTIONS}
-        rest: Any = {name: value for name, value in options.items() if name not in submit}
-        return self.execute(Request(method, url, **_request_options(rest)), **submit)  # type: ignore[arg-type]
+        asked, submit = _apart(options)
+        return self.execute(Request(method, url, **asked), **submit)
 
     def execute(self, request: Request, **options: Unpack[SubmitOptions]) -> Result:
         """Store ``request`` to be sent, and return at once.
@@ -256,10 +255,11 @@ class Patient(Registering, Steering, Verbs[Result]):
             if not hasattr(self._private, "storage"):
                 self._private.storage = MemoryStorage(self.huey.name)
             storage = self._private.storage
-        known = self._stores.get(id(storage))
+        # Read once and replaced whole: other threads may do the same meanwhile.
+        known = self._store_of
         if known is None or known[0] is not storage:
-            self._stores = {id(storage): (storage, store_for(storage))}
-        return self._stores[id(storage)][1]
+            known = self._store_of = storage, store_for(storage)
+        return known[1]
 
 
 class BoundClient(Verbs[Result]):
@@ -272,23 +272,22 @@ class BoundClient(Verbs[Result]):
 
     def request(self, method: str, url: Any = "", **options: Unpack[Options]) -> Result:
         """Submit a request of the template; see `Patient.execute`."""
-        submit: Any = {**self._shared}
-        rest: Any = {}
-        for name, value in options.items():
-            (submit if name in _SUBMIT_OPTIONS else rest)[name] = value
-        request = self._template.request(method, url, **_request_options(rest))
-        return self._patient.execute(request, **submit)
+        asked, submit = _apart(options)
+        request = self._template.request(method, url, **asked)
+        return self._patient.execute(request, **{**self._shared, **submit})
 
 
 _SUBMIT_OPTIONS = SubmitOptions.__annotations__.keys()
 _REQUEST_OPTIONS = RequestOptions.__annotations__.keys()
 
 
-def _request_options(options: dict[str, Any]) -> Any:
-    if unknown := options.keys() - _REQUEST_OPTIONS:
+def _apart(options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What a call says of the request, and what it says of carrying it."""
+    if unknown := options.keys() - _REQUEST_OPTIONS - _SUBMIT_OPTIONS:
         known = sorted([*_REQUEST_OPTIONS, *_SUBMIT_OPTIONS])
         raise TypeError(f"unknown option {sorted(unknown)[0]!r}; known: {', '.join(known)}")
-    return options
+    submit = {name: value for name, value in options.items() if name in _SUBMIT_OPTIONS}
+    return {name: value for name, value in options.items() if name not in submit}, submit
 
 
 def _settings(options: dict[str, Any]) -> Settings:

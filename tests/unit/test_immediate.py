@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import uuid
 
@@ -338,3 +339,36 @@ def test_a_stream_is_read_and_half_a_stream_is_told(patient, save, heard):
     for one in (response, error.response):
         assert [event.data for event in one.events()] == ["one", "two"]
     assert error.response.callback_args == {"id": "half"}
+
+
+@pytest.fixture
+def restless():
+    """Threads that take turns all the time, so that they meet everywhere."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless")
+def test_threads_that_call_at_the_same_time_each_have_a_store_of_their_own(patient):
+    stores: list[set[object]] = []  # kept alive, so that no two look alike
+    failures: list[Exception] = []
+    together = threading.Barrier(4)
+
+    def look() -> None:
+        together.wait()
+        try:
+            stores.append({patient.store._storage for _ in range(3000)})
+        except KeyError as reason:
+            failures.append(reason)
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert [len(seen) for seen in stores] == [1, 1, 1, 1]
+    assert len(set.union(*stores)) == 4
