@@ -67,6 +67,7 @@ class Callbacks:
         self._waiting_seconds = waiting_seconds(settings)
         self._with_receipt: set[str] = set()
         self._by_target: dict[Any, str] = {}
+        self._own_classes: set[type[Task]] = set()  # those that open envelopes themselves
         self._returning = self._builtin("ReturnResponse", self._return_response)
         self._undelivered = self._builtin(
             # Ten minutes in all: as long as a deployment of new code may take.
@@ -93,7 +94,7 @@ class Callbacks:
             call: Callable[..., Any] = partial(running.call_instance, target)
         elif inspect.isfunction(target):
             running.check_call(f"callback {target.__name__}", target, 1, with_task=with_task)
-            call = partial(running.call_function, target)
+            call = target
         else:
             raise TypeError(
                 f"a callback is a class with on_complete and on_error, or a function, "
@@ -103,8 +104,7 @@ class Callbacks:
         keep = running.checked_delivery(options.pop("delivery", None))
         run = self._runner(call, with_task=with_task, keep=keep)
         run.__module__, run.__doc__ = target.__module__, target.__doc__
-        wrapper = self._huey.task(context=True, name=name, **options)(run)
-        full_name = str(self._huey._registry.task_to_string(wrapper.task_class))
+        full_name = self._task(run, name=name, **options)
         self._by_target[target] = full_name
         if keep:
             self._with_receipt.add(full_name)
@@ -251,7 +251,7 @@ class Callbacks:
         Only this run is changed, not the task's arguments, so that a retry
         finds the envelope again.
         """
-        if not _is_ours(task.args) or isinstance(task, self._own_classes()):
+        if not _is_ours(task.args) or type(task) in self._own_classes:
             return
         function = type(task).execute
 
@@ -263,11 +263,6 @@ class Callbacks:
 
         task.execute = partial(self._at_most_once, task, task.args, deliver)
 
-    def _own_classes(self) -> tuple[type[Task], ...]:
-        names = [*self._by_target.values(), self._returning, self._undelivered]
-        registry = self._huey._registry._registry
-        return tuple(registry[name] for name in names if name in registry)
-
     # Built in
 
     def _builtin(self, name: str, function: Callable[..., Any], **options: Any) -> str:
@@ -275,8 +270,13 @@ class Callbacks:
             return function(task, args)
 
         run.__module__ = "huey_patient"
-        wrapper = self._huey.task(context=True, name=name, **options)(run)
-        return str(self._huey._registry.task_to_string(wrapper.task_class))
+        return self._task(run, name=name, **options)
+
+    def _task(self, run: Callable[..., Any], *, name: str, **options: Any) -> str:
+        """Make a Huey task of ``run``; return the name under which Huey knows it."""
+        task_class = self._huey.task(context=True, name=name, **options)(run).task_class
+        self._own_classes.add(task_class)
+        return str(self._huey._registry.task_to_string(task_class))
 
     def _return_response(self, task: Task, args: tuple[Any, ...]) -> Response:
         def deliver() -> Any:

@@ -137,7 +137,7 @@ class Carriage:
 
     def _settled(self, consumer: PatientConsumer, ids: list[str]) -> None:
         if not self._huey.storage.blocking:
-            consumer.bell.ring(len(ids))
+            consumer.workers_wake.ring(len(ids))
 
     def _info(self, consumer: PatientConsumer) -> bytes:
         return orjson.dumps(

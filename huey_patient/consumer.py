@@ -49,7 +49,7 @@ class PatientWorker(Worker):  # type: ignore[misc]
     seconds; callbacks should not wait for the end of one.
     """
 
-    wake: Bell
+    wake: WorkersWake
     delay: float
 
     def sleep(self) -> None:
@@ -61,7 +61,7 @@ class PatientWorker(Worker):  # type: ignore[misc]
             self.delay *= self.backoff
 
 
-class Bell(WakePipe):
+class WorkersWake(WakePipe):
     """Rung for each callback; never holds more rings than there are workers."""
 
     def __init__(self, workers: int) -> None:
@@ -91,7 +91,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
     ) -> None:
         self._make_courier = make_courier
         self._check = check
-        self.bell = Bell(options.get("workers", 1))
+        self.workers_wake = WorkersWake(options.get("workers", 1))
         self.courier: Courier | None = None
         self._courier_at = 0.0
         self._hurried = self._quieted = False
@@ -100,7 +100,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
 
     def _create_worker(self) -> Worker:
         worker = super()._create_worker()
-        worker.wake = self.bell
+        worker.wake = self.workers_wake
         return worker
 
     def start(self) -> None:
@@ -132,24 +132,25 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
     def stop(self, graceful: bool = False) -> None:
         """Stop as Huey does, and give calls in flight the same time to end."""
         courier = self.courier
-        deadline = time.monotonic() + (self._drain_seconds if graceful else 0.0)
+        within = self._drain_seconds if graceful else 0.0
+        deadline = time.monotonic() + within
         try:
             if courier is not None:
-                courier.stop(within=deadline - time.monotonic())
+                courier.stop(within=within)
                 if graceful and courier.in_flight:
                     log.info(
                         "%d calls in flight have %.0f s to end.",
                         courier.in_flight,
-                        self._drain_seconds,
+                        within,
                     )
-            self.bell.ring(self.workers)
+            self.workers_wake.ring(self.workers)
             super().stop(graceful)
         except KeyboardInterrupt:
             # The second interrupt, just before or after Huey expects it.
             self._hurried, self._restart = True, False
             self._interrupt_workers()
         if courier is not None:
-            self._await_courier(courier, deadline if graceful else time.monotonic())
+            self._await_courier(courier, deadline)
 
     def _await_courier(self, courier: Courier, deadline: float) -> None:
         if self._hurried:

@@ -79,6 +79,10 @@ class _Return:
     flight: Flight
     strike: bool
 
+    def goes_with(self, other: _Return) -> bool:
+        """Whether one call of the store can give back both."""
+        return (self.flight.owner, self.strike) == (other.flight.owner, other.strike)
+
 
 class Courier:
     """Carries until it is told to stop; `start` makes its thread."""
@@ -241,7 +245,7 @@ class Courier:
             self._settle()
         elif now >= self._beat_due:
             self._beat_due = now + self._settings.heartbeat_interval
-            if self._owner.beat().held != self._expected():
+            if self._owner.beat().held != len(self._known()):
                 self._reconcile()
             if self._watch.look(self._owner.id):
                 self._suspects.hungry = True
@@ -259,9 +263,6 @@ class Courier:
             log.warning("%d outcomes are delivered again: their workers were lost.", again)
         if dead:
             log.error("%d outcomes took their workers down too often: dead letters.", dead)
-
-    def _expected(self) -> int:
-        return len(self._known())
 
     def _known(self) -> dict[str, int]:
         """What we believe to hold under our present name: id -> epoch."""
@@ -286,13 +287,11 @@ class Courier:
 
     def _give_back(self) -> None:
         while self._returns:
-            owner, strike = self._returns[0].flight.owner, self._returns[0].strike
-            batch = [
-                one for one in self._returns if (one.flight.owner, one.strike) == (owner, strike)
-            ]
-            self._store.release(owner, [one.flight.key for one in batch], strike=strike)
-            self._returns = [one for one in self._returns if one not in batch]
-            self._suspects.hungry = self._suspects.hungry or strike
+            first = self._returns[0]
+            batch = [one.flight.key for one in self._returns if one.goes_with(first)]
+            self._store.release(first.flight.owner, batch, strike=first.strike)
+            self._returns = [one for one in self._returns if not one.goes_with(first)]
+            self._suspects.hungry = self._suspects.hungry or first.strike
 
     def _settle(self) -> None:
         while self._answered:
@@ -300,17 +299,17 @@ class Courier:
             batch = [pair for pair in self._answered.values() if pair[1].owner == owner]
             batch = batch[:SETTLE_BATCH]
             answers = self._store.settle(owner, [self._settlement(flight) for _, flight in batch])
+            done: list[str] = []
             for (line, flight), answer in zip(batch, answers, strict=True):
                 del self._answered[flight.lease.id]
                 line.drop(flight)
                 self._porters.settled(flight, taken=answer in ("ok", "again"))
-                if answer in ("stale", "gone"):
+                if answer == "ok":
+                    done.append(flight.lease.id)
+                elif answer in ("stale", "gone"):
                     log.info(
                         "The outcome of request %s came too late (%s).", flight.lease.id, answer
                     )
-            done = [
-                f.lease.id for (_, f), answer in zip(batch, answers, strict=True) if answer == "ok"
-            ]
             self._ports.settled(done)
 
     def _settlement(self, flight: Flight) -> Settlement:

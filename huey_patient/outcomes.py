@@ -1,7 +1,7 @@
 """From what is stored to what a callback is given: envelopes opened, in a worker.
 
-The last of the three places where an envelope is opened.  Also seals and opens
-the values that Huey pickles (see `travel`).
+The last place on the way where an envelope is opened.  Also seals and opens the
+values that Huey pickles (see `travel`).
 """
 
 from __future__ import annotations

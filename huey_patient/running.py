@@ -20,7 +20,6 @@ from .wire import Outcome
 
 __all__ = [
     "Hooks",
-    "call_function",
     "call_instance",
     "call_plain",
     "check_call",
@@ -103,10 +102,6 @@ def call_plain(function: Callable[..., Any], task: Task, outcome: Outcome) -> An
         return function(task)
     finally:
         task.args = args
-
-
-def call_function(function: Callable[..., Any], outcome: Outcome, **extra: Any) -> Any:
-    return function(outcome, **extra)
 
 
 def call_instance(cls: type, outcome: Outcome, **extra: Any) -> Any:

@@ -28,7 +28,7 @@ from typing import Any
 from ..pipe import Frame, FrameError, Kind, Pipe, encode, fields, frame_limit
 from ..settings import Settings
 
-__all__ = ["ChildConfig", "IoProcess", "Outcome", "descriptors_for"]
+__all__ = ["Arrival", "ChildConfig", "IoProcess", "descriptors_for"]
 
 log = logging.getLogger("huey.patient")
 
@@ -58,7 +58,7 @@ class ChildConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Arrival:
     """How a request ended, as it came over the pipe."""
 
     id: str
@@ -89,7 +89,7 @@ class IoProcess:
         self._clock = clock
         self._process: BaseProcess | None = None
         self._pipe: Pipe | None = None
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[Arrival] = []
         self._died = False
         self._pause = FIRST_PAUSE
         self._start_at: float | None = None
@@ -160,7 +160,7 @@ class IoProcess:
         died, self._died = self._died, False
         return died
 
-    def take_outcomes(self) -> list[Outcome]:
+    def take_outcomes(self) -> list[Arrival]:
         """What came back since the last call."""
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
@@ -218,7 +218,7 @@ class IoProcess:
         match frame.kind:
             case Kind.OUTCOME:
                 id, epoch, reason, sealed = fields(frame, 4)
-                self._outcomes.append(Outcome(id.decode(), int(epoch), reason.decode(), sealed))
+                self._outcomes.append(Arrival(id.decode(), int(epoch), reason.decode(), sealed))
             case Kind.READY:
                 self.ready = True
                 self.counters = json.loads(fields(frame, 1)[0])
