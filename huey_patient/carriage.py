@@ -21,7 +21,7 @@ from huey.storage import MemoryStorage
 from .callbacks import Callbacks
 from .consumer import PatientConsumer
 from .courier import Courier, Ports
-from .envelope import Keyring
+from .envelope import Keyring, is_newer
 from .errors import ConfigurationError, StoreUnavailable
 from .io_process.handle import ChildConfig, IoProcess, descriptors_for
 from .references import References
@@ -128,6 +128,7 @@ class Carriage:
             settlement=self._callbacks.settlement,
             secrets=self.secrets,
             once=lambda sealed: self._callbacks.label_of(sealed).never,
+            is_newer=is_newer,
             settled=lambda ids: self._settled(consumer, ids),
             info=lambda: self._info(consumer),
             payloads=self._references,

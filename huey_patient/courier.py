@@ -28,6 +28,7 @@ from .native import NativeThread, WakePipe, original
 from .owner import Owner, Watch
 from .porters import MOST_PARKED, Payloads, Porters
 from .receipts import MOST_DELIVERIES, waiting_seconds
+from .returns import Returns
 from .settings import Settings
 from .stores.base import Fenced, Settlement, Store
 from .wire import Reason
@@ -64,24 +65,14 @@ class Ports:
     secrets: Callable[[bytes], bytes]
     #: Whether a sealed request must be sent at most once.
     once: Callable[[bytes], bool]
+    #: Whether a sealed request is of a version that only a newer consumer can open.
+    is_newer: Callable[[bytes], bool]
     #: Told the ids whose messages were put on Huey's queue.
     settled: Callable[[list[str]], None]
     #: What the consumer says of itself, for `Patient.processes`.
     info: Callable[[], bytes]
     #: Knows the envelopes that lie outside of the database; None: there are none.
     payloads: Payloads | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Return:
-    """A request to be given back."""
-
-    flight: Flight
-    strike: bool
-
-    def goes_with(self, other: _Return) -> bool:
-        """Whether one call of the store can give back both."""
-        return (self.flight.owner, self.strike) == (other.flight.owner, other.strike)
 
 
 class Courier:
@@ -105,7 +96,7 @@ class Courier:
         self._suspects = Line("suspect", suspects)
         self._lines = (self._fresh, self._suspects)
         self._answered: dict[str, tuple[Line, Flight]] = {}
-        self._returns: list[_Return] = []
+        self._returns = Returns(store)
         threshold = settings.orphan_threshold
         self._owner = Owner(store, info=ports.info, orphan_threshold=threshold, clock=clock)
         self._watch = Watch(store, orphan_threshold=threshold, clock=clock)
@@ -198,7 +189,7 @@ class Courier:
                 self._answered[flight.lease.id] = line, flight
         if line.io.take_death():
             lost = line.crash()
-            self._returns += [_Return(flight, strike=True) for flight in lost]
+            self._returns.add(lost, strike=True)
             if lost:
                 log.warning(
                     "%d requests were in the I/O process and will be sent again.", len(lost)
@@ -267,7 +258,7 @@ class Courier:
     def _known(self) -> dict[str, int]:
         """What we believe to hold under our present name: id -> epoch."""
         flights = [flight for line in self._lines for flight in line.flights()]
-        flights += [back.flight for back in self._returns]
+        flights += self._returns.flights()
         return {f.lease.id: f.lease.epoch for f in flights if f.owner == self._owner.id}
 
     def _reconcile(self) -> None:
@@ -286,12 +277,8 @@ class Courier:
                     line.drop(flight)
 
     def _give_back(self) -> None:
-        while self._returns:
-            first = self._returns[0]
-            batch = [one.flight.key for one in self._returns if one.goes_with(first)]
-            self._store.release(first.flight.owner, batch, strike=first.strike)
-            self._returns = [one for one in self._returns if not one.goes_with(first)]
-            self._suspects.hungry = self._suspects.hungry or first.strike
+        if self._returns.give_back():
+            self._suspects.hungry = True
 
     def _settle(self) -> None:
         while self._answered:
@@ -326,8 +313,12 @@ class Courier:
                 limit = min(room, CLAIM_BATCH)
                 leases = self._store.claim(self._owner.id, line.lane, limit)
                 line.hungry = len(leases) == limit
-                for lease in leases:
-                    self._board(line, Flight(lease, self._owner.id))
+                for flight in [Flight(lease, self._owner.id) for lease in leases]:
+                    if self._ports.is_newer(flight.lease.sealed):
+                        self._put_off(flight)
+                    else:
+                        self._board(line, flight)
+                self._give_back()  # those that were put off leave their room to others
         self._bell.listen(not self._fresh.hungry and self._room(self._fresh) > 0)
 
     def _board(self, line: Line, flight: Flight) -> None:
@@ -341,6 +332,18 @@ class Courier:
             self._answered[lease.id] = line, flight
         self._porters.board(line, flight)
         line.board(flight)
+
+    def _put_off(self, flight: Flight) -> None:
+        """Leave a request to a consumer that can open it: answering it would lose it."""
+        first = not self._returns
+        pause = self._returns.put_off(flight)
+        if first:  # one line for all that were claimed with it
+            log.warning(
+                "Request %s is of a newer version of huey_patient: it waits for a consumer that "
+                "can open it, and is looked at again in %.0f s.",
+                flight.lease.id,
+                pause,
+            )
 
     def _tend_suspects(self) -> None:
         """Have an I/O process for suspects while there are any."""
@@ -377,7 +380,7 @@ class Courier:
         """
         log.warning("This consumer stops all calls and begins anew: %s.", why)
         for line in self._lines:
-            self._returns += [_Return(flight, strike=False) for flight in line.ground()]
+            self._returns.add(line.ground(), strike=False)
         self._owner.registered = False
 
     def _wait(self) -> None:
@@ -413,7 +416,7 @@ class Courier:
         """Give back what is left, without a strike, and sign off."""
         deadline = self._clock() + HAND_BACK_SECONDS
         for line in self._lines:
-            self._returns += [_Return(flight, strike=False) for flight in line.ground()]
+            self._returns.add(line.ground(), strike=False)
             line.io.flush()
             # An outcome that could not be stowed goes in as it is: better a large
             # message than a second call.

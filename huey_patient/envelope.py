@@ -35,7 +35,7 @@ from . import ciphers, compression, keys
 from .errors import ConfigurationError, EnvelopeError
 from .settings import Settings
 
-__all__ = ["PURPOSES", "Keyring", "read_label"]
+__all__ = ["PURPOSES", "Keyring", "is_newer", "read_label"]
 
 #: What an envelope may hold: a request on its way out, an outcome on its way
 #: back, a value that Huey stores, and where one of the first two lies when it
@@ -275,6 +275,11 @@ def read_label(sealed: bytes) -> bytes:
         EnvelopeError: The clear part is not readable.
     """
     return _taken_apart(sealed).label
+
+
+def is_newer(sealed: bytes) -> bool:
+    """Whether an envelope says to be of a version after this one; proves nothing."""
+    return sealed.startswith(_MAGIC) and sealed[len(_MAGIC) : len(_MAGIC) + 1] > bytes([_VERSION])
 
 
 def _taken_apart(sealed: Any) -> _Envelope:

@@ -246,12 +246,23 @@ class Store(ReceiptStore):
         """
 
     @abstractmethod
-    def release(self, owner: str, leases: Sequence[tuple[str, int]], *, strike: bool) -> int:
+    def release(
+        self,
+        owner: str,
+        leases: Sequence[tuple[str, int]],
+        *,
+        strike: bool,
+        pause: float = 0.0,
+    ) -> int:
         """Give back requests, as (id, epoch), that ``owner`` still holds.
 
         They keep their place.  With ``strike`` each counts a lost owner and
         becomes suspect.  Leases that ``owner`` does not hold at that epoch are
         left alone.
+
+        Args:
+            pause: Seconds until they are ready again, by the clock that ``due``
+                goes by.
 
         Returns:
             How many were given back.

@@ -122,14 +122,22 @@ class MemoryStore(MemoryReceipts):
         epoch, _ = self._shelf.tombs.get(id, (None, 0.0))
         return kept.epoch if kept else epoch
 
-    def release(self, owner: str, leases: Sequence[tuple[str, int]], *, strike: bool) -> int:
+    def release(
+        self,
+        owner: str,
+        leases: Sequence[tuple[str, int]],
+        *,
+        strike: bool,
+        pause: float = 0.0,
+    ) -> int:
         with self._shelf.changed:
+            due = self._clock() + pause if pause else None
             released = 0
             for id, epoch in leases:
                 request = self._shelf.requests.get(id)
                 if request is None or (request.owner, request.epoch) != (owner, epoch):
                     continue
-                self._shelf.put_back(id, strike=strike)
+                self._shelf.put_back(id, strike=strike, due=due)
                 released += 1
             if released:
                 self._shelf.ring()
@@ -256,7 +264,8 @@ class MemoryStore(MemoryReceipts):
     def _bring_due(self) -> None:
         now = self._clock()
         while (id := self._shelf.later.pop(now)) is not None:
-            self._shelf.ready["fresh"].add(id, self._shelf.requests[id].place)
+            request = self._shelf.requests[id]
+            self._shelf.ready[request.lane].add(id, request.place)
 
     def _answer(self, id: str, epoch: int, message: bytes, priority: float | None) -> None:
         # First what may fail (a subclass may refuse); then nothing is half done.

@@ -102,11 +102,14 @@ class Shelf:
         self.rings += 1
         self.changed.notify_all()
 
-    def put_back(self, id: str, *, strike: bool) -> None:
+    def put_back(self, id: str, *, strike: bool, due: float | None = None) -> None:
         request = self.requests[id]
         self.take_away(id)
         request.strikes += strike
-        self.ready[request.lane].add(id, request.place)
+        if due is None:
+            self.ready[request.lane].add(id, request.place)
+        else:
+            self.later.add(id, due)
 
     def take_away(self, id: str) -> None:
         """Remove ``id`` from wherever it is, its request apart."""

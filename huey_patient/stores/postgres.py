@@ -170,13 +170,21 @@ class PostgresStore(PostgresReceipts):
             answers += [row[0] for row in rows]
         return answers
 
-    def release(self, owner: str, leases: Sequence[tuple[str, int]], *, strike: bool) -> int:
+    def release(
+        self,
+        owner: str,
+        leases: Sequence[tuple[str, int]],
+        *,
+        strike: bool,
+        pause: float = 0.0,
+    ) -> int:
         [[released]] = self._ask(
             self._sql.release,
             owner=owner,
             ids=[id for id, _ in leases],
             epochs=[epoch for _, epoch in leases],
             strikes=int(strike),
+            pause=pause or None,
         )
         return cast(int, released)
 

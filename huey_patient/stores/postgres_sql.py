@@ -239,7 +239,8 @@ with asked as (
     where r.queue = %(queue)s and r.owner = %(owner)s
     order by r.id for update of r
 ), moved as (
-    update {request} r set owner = null, strikes = r.strikes + %(strikes)s
+    update {request} r set owner = null, strikes = r.strikes + %(strikes)s,
+        due = {now} + %(pause)s::double precision
     from found f where r.queue = %(queue)s and r.id = f.id
     returning 'held' as was, r.lane as "is"
 ), counted as ({counted}), rung as (

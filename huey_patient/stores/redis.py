@@ -120,7 +120,7 @@ class RedisStore(RedisReceipts):
     def claim(self, owner: str, lane: Lane, limit: int) -> list[Lease]:
         keys = self._keys(
             *("owners", f"ready.{lane}", f"held.{owner}", "who", "epoch", "strike", "blob"),
-            *("order", "later", "ready.fresh", "bell"),
+            *("order", "later", "ready.fresh", "ready.suspect", "bell"),
         )
         answer = self._link.run(_CLAIM, keys, [owner, min(limit, PORTION), PORTION])
         if answer == b"fenced":
@@ -167,12 +167,19 @@ class RedisStore(RedisReceipts):
             args += ["" if one.receipt is None else one.receipt for one in entries]
         return [answer.decode() for answer in self._link.run(_SETTLE, keys, args)]
 
-    def release(self, owner: str, leases: Sequence[tuple[str, int]], *, strike: bool) -> int:
+    def release(
+        self,
+        owner: str,
+        leases: Sequence[tuple[str, int]],
+        *,
+        strike: bool,
+        pause: float = 0.0,
+    ) -> int:
         keys = self._keys(
-            *("who", "epoch", "strike", "order", "ready.fresh", "ready.suspect"),
+            *("who", "epoch", "strike", "order", "ready.fresh", "ready.suspect", "later"),
             *(f"held.{owner}", "bell"),
         )
-        args: list[Argument] = [owner, int(strike)]
+        args: list[Argument] = [owner, int(strike), pause]
         for lease in leases:
             args += lease
         return cast(int, self._link.run(_RELEASE, keys, args))

@@ -162,14 +162,22 @@ class SqliteStore(SqliteReceipts):
             return "stale"
         return "again" if self._tomb(db, one.id) == one.epoch else "gone"
 
-    def release(self, owner: str, leases: Sequence[tuple[str, int]], *, strike: bool) -> int:
+    def release(
+        self,
+        owner: str,
+        leases: Sequence[tuple[str, int]],
+        *,
+        strike: bool,
+        pause: float = 0.0,
+    ) -> int:
+        due = self._clock() + pause if pause else None
         with self._link.write() as db:
             self._link.ring()
             return sum(
                 db.execute(
-                    "update patient_request set owner = null, strikes = strikes + ?"
+                    "update patient_request set owner = null, strikes = strikes + ?, due = ?"
                     " where queue = ? and id = ? and epoch = ? and owner = ?",
-                    (int(strike), self._queue, id, epoch, owner),
+                    (int(strike), due, self._queue, id, epoch, owner),
                 ).rowcount
                 for id, epoch in leases
             )

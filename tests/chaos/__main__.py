@@ -8,7 +8,8 @@ import sys
 from .balance import Books, run
 from .databases import KINDS
 
-CONTROL_SECONDS = 10.0
+#: The control loses something within seconds; more of it would prove no more.
+CONTROL_SECONDS = 60.0
 HEAD = f"{'store':16}{'kills':>7}{'accepted':>10}{'answered':>10}" + "".join(
     f"{name:>7}" for name in ("lost", "twice", "alien", "left", "sent+")
 )
@@ -37,7 +38,6 @@ def main() -> int:
         print(row(kind, books), flush=True)
         good = good and books.balance
         if not options.no_control:
-            # It settles so slowly that a long run would leave a backlog of hours.
             seconds = min(options.seconds, CONTROL_SECONDS)
             control = run(kind, seconds=seconds, seed=options.seed, control=True)
             print(row("  in two steps", control), flush=True)

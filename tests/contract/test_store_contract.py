@@ -471,6 +471,45 @@ def test_a_release_can_be_repeated(store):
     assert ids(store.claim("o", "suspect", 2)) == ["a"]
 
 
+def test_a_request_that_is_put_off_waits_out_its_pause(store):
+    store.register("o", b"")
+    store.submit("a", b"x")
+    store.claim("o", "fresh", 1)
+
+    assert store.release("o", [("a", 1)], strike=False, pause=3600.0) == 1
+
+    assert store.claim("o", "fresh", 1) == []
+    assert store.counts() == Counts(fresh=0, suspect=0, later=1, held=0)
+
+
+@pytest.mark.parametrize(("strike", "lane"), [(False, "fresh"), (True, "suspect")])
+def test_after_its_pause_a_request_is_in_its_lane_and_its_place(store, strike, lane):
+    store.register("o", b"")
+    for id in "ab":
+        store.submit(id, b"x")
+    store.claim("o", "fresh", 2)
+    store.release("o", [("b", 1)], strike=strike)
+    store.release("o", [("a", 1)], strike=strike, pause=0.2)
+
+    while store.counts().later:
+        store.wait(0.05)
+    store.claim("o", "fresh", 0)  # brings what is due
+
+    assert ids(store.claim("o", lane, 2)) == ["a", "b"]
+
+
+def test_an_answer_may_come_while_its_request_is_put_off(store, queued):
+    store.register("o", b"")
+    store.submit("a", b"x")
+    [lease] = store.claim("o", "fresh", 1)
+    store.release("o", [("a", 1)], strike=False, pause=3600.0)
+
+    assert store.settle("o", [settlement(lease)]) == ["ok"]
+
+    assert queued() == [b"callback"]
+    assert store.counts() == Counts(fresh=0, suspect=0, later=0, held=0)
+
+
 # reap
 
 

@@ -341,18 +341,19 @@ class StoreMachine(RuleBasedStateMachine):
         del self.kept[lease.id]
 
     @precondition(lambda self: self.leases)
-    @rule(data=st.data(), strike=st.booleans())
-    def release(self, data, strike):
+    @rule(data=st.data(), strike=st.booleans(), pause=st.sampled_from([0.0, FAR]))
+    def release(self, data, strike, pause):
         holder, lease = data.draw(st.sampled_from(self.leases))
         owner = data.draw(st.sampled_from([holder, self.some_owner(data)]))
         row = self.rows.get(lease.id)
         holds = row is not None and (row.owner, row.epoch) == (owner, lease.epoch)
 
-        released = self.store.release(owner, [(lease.id, lease.epoch)], strike=strike)
+        released = self.store.release(owner, [(lease.id, lease.epoch)], strike=strike, pause=pause)
 
         assert released == int(holds)
         if holds:
             self.put_back(lease.id, strike)
+            self.rows[lease.id].later = bool(pause)
 
     @rule()
     def observe(self):

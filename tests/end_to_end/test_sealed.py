@@ -141,3 +141,24 @@ def test_the_io_process_inherits_nothing_and_shows_no_key(new_app, gate: Gate):
 def _descriptors(pid: int) -> dict[int, str]:
     folder = Path(f"/proc/{pid}/fd")
     return {int(one.name): os.readlink(one) for one in folder.iterdir()}
+
+
+def test_a_request_of_a_newer_version_waits_for_a_consumer_that_can_open_it(new_app, gate: Gate):
+    app: App = new_app()
+    gate.open()
+    id = app.patient.get(gate.url(), callback="Tell").id
+    sealed = app.patient.store.read(id)
+    newer = sealed[:2] + bytes([sealed[2] + 1]) + sealed[3:]
+    assert app.patient.store.reseal(id, sealed, newer)
+
+    with app.consumer() as consumer:
+        consumer.wait_for(f"{id} is of a newer version")
+        assert not gate.asked
+
+        # As if the newer consumer had come: what it opens is the same request.
+        assert app.patient.store.reseal(id, newer, sealed)
+        assert app.answers.collect([id]) == {id: 200}
+        consumer.send(signal.SIGINT)
+        assert consumer.wait() == 0
+
+    assert app.nothing_is_left()

@@ -151,6 +151,7 @@ class Bench:
         self.store = Flaky(self.memory)
         self.settings = Settings(**{"heartbeat_interval": 5, "orphan_threshold": 30, **settings})
         self.once: set[bytes] = set()  #: Sealed requests that may be sent at most once.
+        self.newer: set[bytes] = set()  #: Sealed requests of a newer version.
         self.told: list[str] = []  #: Ids of which `Ports.settled` was told.
         self.fresh, self.suspects = FakeIo(), FakeIo(ready=False)
         self.courier = self.another()
@@ -161,6 +162,7 @@ class Bench:
             settlement=_settlement,
             secrets=lambda sealed: b"secrets of " + sealed,
             once=self.once.__contains__,
+            is_newer=self.newer.__contains__,
             settled=self.told.extend,
             info=lambda: b"{}",
             payloads=self.payloads,

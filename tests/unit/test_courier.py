@@ -9,6 +9,7 @@ from support.carrying import Bench, FakeIo, Landed
 
 from huey_patient.courier import LONGEST_PAUSE, SETTLE_BATCH, SUSPECT_IDLE_SECONDS
 from huey_patient.errors import StoreUnavailable
+from huey_patient.returns import LONGEST_PAUSE as LONGEST_PUT_OFF
 
 
 @pytest.fixture
@@ -107,6 +108,56 @@ def test_a_request_that_could_not_be_opened_is_answered_as_such(bench):
     bench.turn()
 
     assert bench.queued() == {"a": "unreadable"}
+
+
+def test_a_request_of_a_newer_version_is_left_to_a_newer_consumer(bench, caplog):
+    bench.newer.add(b"a")
+    bench.submit("a", "b")
+
+    bench.turn(2)
+    assert bench.fresh.sent == ["b"]
+    assert bench.memory.counts().later == 1  # and nobody's
+    assert "newer version of huey_patient" in caplog.text
+
+    newer = FakeIo()
+    bench.newer.clear()
+    courier = bench.another(fresh=newer)
+    bench.clock.pass_(3)
+    courier._turn()
+    assert newer.in_the_air == {"a": 2}
+    newer.answer()
+    courier._turn()
+
+    assert bench.queued() == {"a": "outcome"}
+
+
+def test_requests_of_a_newer_version_take_no_room_from_others():
+    bench = Bench(max_connections=2)
+    bench.newer.update(str(n).encode() for n in range(300))
+    bench.submit(*map(str, range(302)))
+
+    bench.turn()
+
+    assert bench.fresh.sent == ["300", "301"]
+    assert bench.memory.counts().later == 300
+
+
+def test_a_request_of_a_newer_version_is_looked_at_less_and_less_often(bench):
+    bench.newer.add(b"a")
+    bench.submit("a")
+    claims = 0
+
+    for _ in range(20):
+        bench.turn()
+        assert bench.memory.counts().later == 1
+        claims += bench.store.calls.count("release")
+        bench.store.calls.clear()
+        bench.clock.pass_(60)
+
+    assert claims < 12
+    bench.clock.pass_(LONGEST_PUT_OFF)
+    bench.turn()
+    assert bench.store.calls.count("release") == 1
 
 
 # The I/O process dies

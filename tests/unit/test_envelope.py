@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from huey_patient import compression
-from huey_patient.envelope import PURPOSES, Keyring, read_label
+from huey_patient.envelope import PURPOSES, Keyring, is_newer, read_label
 from huey_patient.errors import ConfigurationError, EnvelopeError
 from huey_patient.keys import generate_key, key_id
 from huey_patient.settings import Settings
@@ -444,3 +444,18 @@ def test_heads_are_compact_json() -> None:
     head = {"method": "GET", "headers": [["A", "b"]]}
 
     assert orjson.dumps(head) in Keyring().seal(head, b"", **PLACE)
+
+
+@pytest.mark.parametrize(
+    ("versions_later", "newer"), [(0, False), (1, True), (200, True), (-1, False)]
+)
+def test_an_envelope_tells_whether_it_takes_a_newer_version_to_open_it(versions_later, newer):
+    sealed = bytearray(Keyring([KEY]).seal({}, b"", **PLACE))
+    sealed[2] += versions_later
+
+    assert is_newer(bytes(sealed)) is newer
+
+
+@pytest.mark.parametrize("damaged", [b"", b"H", b"HP", b"PH\x02 and more"])
+def test_what_is_no_envelope_is_not_of_a_newer_version(damaged):
+    assert not is_newer(damaged)
