@@ -481,7 +481,7 @@ def blocks_read(store, rival, backlog) -> dict[str, int]:
         "claim": claimed,
         "bring_due": {},
         "settle": answer,
-        "release": {"owner": "o", "ids": ["b600-4"], "epochs": [1], "strikes": 1},
+        "release": {"owner": "o", "ids": ["b600-4"], "epochs": [1], "strikes": 1, "pause": None},
         "beat": {"owner": "o", "info": b""},
         "free": {"owner": "o"},
         "counts": {},
