@@ -221,6 +221,50 @@ MUTANTS = [
         "where r.queue = %(queue)s and r.owner = %(owner)s\n    order by",
         "where r.queue = %(queue)s and r.owner is not null and %(owner)s <> ''\n    order by",
     ),
+    # A pause that is forgotten: what nobody here can open is claimed again and again.
+    mutant(
+        "release without its pause",
+        "memory",
+        "memory.py",
+        "self._shelf.put_back(id, strike=strike, due=due)",
+        "self._shelf.put_back(id, strike=strike)",
+    ),
+    mutant(
+        "release without its pause",
+        "sqlite",
+        "sqlite.py",
+        "due = self._clock() + pause if pause else None\n        with",
+        "due = None\n        with",
+    ),
+    mutant(
+        "release without its pause",
+        "redis",
+        "lua/release.lua",
+        "if pause > 0 then",
+        "if pause < 0 then",
+    ),
+    mutant(
+        "release without its pause",
+        "postgres",
+        "postgres_sql.py",
+        "due = {now} + %(pause)s::double precision\n",
+        "due = {now} + null\n",
+    ),
+    # A pause that washes a suspect clean: it takes fresh ones along.
+    mutant(
+        "fresh after a pause",
+        "memory",
+        "memory.py",
+        "self._shelf.ready[request.lane].add(id, request.place)",
+        "self._shelf.ready['fresh'].add(id, request.place)",
+    ),
+    mutant(
+        "fresh after a pause",
+        "redis",
+        "lua/claim.lua",
+        "and KEYS[11] or KEYS[10]",
+        "and KEYS[10] or KEYS[10]",
+    ),
     # Release without epoch: a lease is given back that was given anew since.
     mutant(
         "release without epoch",
