@@ -240,7 +240,11 @@ class PostgresStore(PostgresReceipts):
         [[fsync, synchronous_commit]] = self._ask(
             "select current_setting('fsync'), current_setting('synchronous_commit')"
         )
-        return weaknesses.of_postgres(fsync=fsync, synchronous_commit=synchronous_commit)
+        return weaknesses.of_postgres(
+            fsync=fsync,
+            synchronous_commit=synchronous_commit,
+            prepares_behind_a_pooler=self._link.prepares_behind_a_pooler(),
+        )
 
     def close(self) -> None:
         self._link.close()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -158,16 +158,13 @@ class Link:
     ) -> bool:
         """Block until ``bell`` was notified or ``anything`` is true.
 
-        Where no notification arrives (PgBouncer), ``anything`` is looked at
+        Behind a pooler nothing is listened to, and ``anything`` is looked at
         every ``look_interval`` seconds.
         """
         deadline = time.monotonic() + timeout
         with self._explained():
             pool = self._pool()
-            db = _pop(pool.listening)
-            if db is None:
-                db = self._open()
-                db.execute(f'listen "{bell.replace(chr(34), chr(34) * 2)}"')
+            db = _pop(pool.listening) or self._open_listening(bell)
             try:
                 heard = False
                 while not heard:
@@ -188,7 +185,7 @@ class Link:
         pool = self._pools.get(kind)
         if pool is None:
             # Another thread may have been faster; then ours, still empty, is dropped.
-            pool = self._pools.setdefault(kind, _Pool(self._open, self.most_connections))
+            pool = self._pools.setdefault(kind, _Pool(self._open_deaf, self.most_connections))
         return pool
 
     def _open(self) -> Any:
@@ -203,6 +200,30 @@ class Link:
             db.close()
             raise
         return db
+
+    def _open_deaf(self) -> Any:
+        db = self._open()
+        # Behind a pooler a session may be told of what somebody else has listened to
+        # there, and psycopg keeps each notification until somebody reads it.
+        db.add_notify_handler(lambda notification: None)
+        return db
+
+    def _open_listening(self, bell: str) -> Any:
+        db = self._open()
+        try:
+            # In a pooler's session it would not be heard here but by strangers, as long
+            # as the session lasts.
+            if _is_direct(db):
+                db.execute(f'listen "{bell.replace(chr(34), chr(34) * 2)}"')
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def prepares_behind_a_pooler(self) -> bool:
+        """Whether Huey's own connections are behind one, and prepare statements."""
+        with self._explained(), closing(self._storage._connect()) as db:
+            return db.prepare_threshold is not None and not _is_direct(db)
 
     def _create_tables(self, db: Any) -> None:
         cursor = db.cursor(row_factory=tuple_row)
@@ -227,6 +248,13 @@ class Link:
             psycopg.errors.ReadOnlySqlTransaction,
         ) as error:
             raise StoreUnavailable(f"PostgreSQL: {error}; {advice or _advice(error)}") from error
+
+
+def _is_direct(db: Any) -> bool:
+    """Whether ``db`` has a session of its own: poolers make up the process that they name."""
+    cursor = db.cursor(row_factory=tuple_row)
+    [pid] = cursor.execute("select pg_backend_pid()", prepare=False).fetchone()
+    return bool(pid == db.info.backend_pid)
 
 
 def _connection_is_lost(error: psycopg.Error) -> bool:

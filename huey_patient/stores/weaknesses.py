@@ -29,9 +29,17 @@ def of_sqlite(*, synchronous: int, journal_mode: str) -> list[str]:
     return found
 
 
-def of_postgres(*, fsync: str, synchronous_commit: str) -> list[str]:
-    """The settings of these names."""
+def of_postgres(
+    *, fsync: str, synchronous_commit: str, prepares_behind_a_pooler: bool = False
+) -> list[str]:
+    """The settings of these names, and whether Huey prepares statements behind a pooler."""
     found = []
+    if prepares_behind_a_pooler:
+        found.append(
+            "Huey's connections go through a pooler and prepare statements: in transaction mode "
+            "one runs what another has prepared, and messages are lost; give PostgresHuey "
+            "prepare_threshold=None and blocking=False."
+        )
     if fsync == "off":
         found.append(
             "PostgreSQL does not wait for the disk: a power failure may damage the whole "

@@ -8,8 +8,20 @@ from pathlib import Path
 
 import pytest
 import trustme
+from support import servers
 from support.sending import Naps
 from support.web import WebServer
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres_server: servers.Server) -> Iterator[servers.Server]:
+    """A PgBouncer before the session's PostgreSQL."""
+    try:
+        servers.binary("pgbouncer")
+    except FileNotFoundError as reason:
+        servers.missing(str(reason))
+    with servers.pgbouncer(postgres_server.port) as started:
+        yield started
 
 
 @pytest.fixture

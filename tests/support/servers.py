@@ -115,6 +115,54 @@ def postgres_server() -> Iterator[Server]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+#: How many sessions with PostgreSQL a PgBouncer of ours has for all its clients.
+BOUNCED = 3
+
+_PGBOUNCER = """
+[databases]
+postgres = host=127.0.0.1 port={behind} user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = {bounced}
+min_pool_size = {bounced}
+; A client that waits for its statements would else meet the same session each time.
+server_round_robin = 1
+"""
+
+
+@contextlib.contextmanager
+def pgbouncer(behind: int) -> Iterator[Server]:
+    """A PgBouncer in transaction mode before the PostgreSQL on the port ``behind``.
+
+    It has few sessions, and each transaction of a client gets the one whose turn
+    it is.  They are opened as they are needed, or within a second or so.
+    """
+    program = binary("pgbouncer")
+    directory = tempfile.mkdtemp(prefix="patient-pgbouncer-")
+    as_user = not_root(directory)
+    port = free_port()
+    config = Path(directory, "pgbouncer.ini")
+    config.write_text(_PGBOUNCER.format(behind=behind, port=port, bounced=BOUNCED))
+    try:
+        # It keeps nothing, and what the signals mean differs from version to version.
+        server = Server(
+            [*as_user, *dying_with_us("KILL"), program, str(config)],
+            ready="process up",
+            stop_with=signal.SIGKILL,
+            port=port,
+        )
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def missing(reason: str) -> None:
     """End the test: a failure where all servers should be, else a skip."""
     if os.environ.get("CI"):
@@ -129,8 +177,8 @@ def free_port() -> int:
 
 
 def binary(name: str) -> str:
-    # Debian keeps the PostgreSQL server out of PATH.
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    # Debian keeps the PostgreSQL server out of PATH, and PgBouncer out of that of users.
+    places = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), Path("/usr/sbin")]
     search = os.pathsep.join([os.environ.get("PATH", ""), *map(str, places)])
     found = shutil.which(name, path=search)
     if found is None:
