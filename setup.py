@@ -12,9 +12,9 @@ version = re.search(r'__version__ = "([^"]+)"', source).group(1)
 EXTRAS = {
     # Older versions cannot limit what one call decodes to.
     "brotli": ["brotli>=1.2"],
-    "fsspec": ["fsspec>=2024.2"],
-    "postgres": ["psycopg[binary]>=3.2"],
-    "s3": ["s3fs>=2024.2"],
+    "fsspec": ["fsspec>=2024.10"],
+    "postgres": ["psycopg[binary]>=3.2.4"],
+    "s3": ["s3fs>=2024.10"],
     "uvloop": ["uvloop>=0.21"],
 }
 
@@ -29,7 +29,7 @@ setup(
     package_data={"huey_patient": ["py.typed"], "huey_patient.stores": ["lua/*.lua"]},
     python_requires=">=3.11",
     install_requires=[
-        "huey>=3.5,<4",
+        "huey>=3.5.2,<4",
         "redis>=5.0",
         # Below 3.14.5 a hostile server can stall or fill the client: see ARCHITECTURE.rst.
         "aiohttp>=3.14.5,<4",

@@ -161,7 +161,7 @@ class Callbacks:
         label = self.label_of(envelope)
         name = self._known_as(label.callback)
         if name is None:
-            log.error("No callback %s is registered here; it is tried again later.", label.callback)
+            log.error("No callback %.200r is registered here; it is tried later.", label.callback)
         task_class = self._huey._registry.string_to_task(name or self._undelivered)
         task = task_class(args=(MARK, str(reason), envelope), id=id, priority=label.priority)
         if task.expires:
@@ -302,4 +302,6 @@ class Callbacks:
 
 
 def _is_ours(args: Any) -> bool:
-    return len(args) == 3 and isinstance(args[0], str) and args[0] == MARK
+    if len(args) != 3 or not isinstance(args[0], str) or args[0] != MARK:
+        return False
+    return isinstance(args[2], bytes | bytearray | memoryview)

@@ -112,6 +112,11 @@ class Keyring:
         )
 
     @property
+    def is_custom(self) -> bool:
+        """Whether it calls functions of the application, which may take their time."""
+        return self._functions is not None
+
+    @property
     def seals(self) -> bool:
         """Whether what it makes is unreadable without a key; False in plain mode."""
         return self._kind != _PLAIN
@@ -153,6 +158,9 @@ class Keyring:
             media_type: Of the body; decides whether compressing it is tried.
 
         Raises:
+            EnvelopeError: The application's ``encryption`` raised something;
+                trying again may help.
+            ConfigurationError: It returned something else than bytes.
             TypeError: ``head`` holds what JSON cannot express.
             ValueError: An unknown purpose, or a label of more than 65,535 bytes.
         """
@@ -228,12 +236,20 @@ class Keyring:
 
     def _encrypted(self, inner: bytes) -> bytes:
         if self._functions is not None:
-            text = self._functions[0](inner)
-            if not isinstance(text, bytes):
-                raise ConfigurationError(f"encryption returned {type(text).__name__}, not bytes")
-            return text
+            return self._sealed_by_function(inner)
         # The nonce is secretbox's own business: 24 random bytes, new each time.
         return self._boxes[self._first].encrypt(inner) if self._boxes else inner
+
+    def _sealed_by_function(self, inner: bytes) -> bytes:
+        assert self._functions is not None
+        try:
+            text = self._functions[0](inner)
+        except Exception as reason:
+            # As in decryption: the message may hold what was to be sealed.
+            raise EnvelopeError(f"encryption failed ({type(reason).__name__})") from None
+        if not isinstance(text, bytes):
+            raise ConfigurationError(f"encryption returned {type(text).__name__}, not bytes")
+        return text
 
     def _decrypted(self, envelope: _Envelope) -> bytes:
         if envelope.kind == _SEALED:

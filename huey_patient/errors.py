@@ -84,7 +84,7 @@ class StoreUnavailable(PatientError):
 
 
 class EnvelopeError(PatientError):
-    """An envelope could not be opened.
+    """An envelope could not be opened, or with a cipher of the application, not be made.
 
     ``key_id`` names the key that sealed it, or is None when the header itself
     was unreadable.  The message never carries any of the envelope's bytes.

@@ -37,6 +37,7 @@ _DECIDED: dict[Reason, tuple[type[RequestError], str]] = {
     Reason.CANCELED: (Canceled, "was canceled"),
     Reason.INTERRUPTED: (Interrupted, "was perhaps sent before its consumer was lost"),
     Reason.PAYLOAD_LOST: (PayloadLost, "its payload is damaged or not there any more"),
+    Reason.UNSEALED: (RequestError, "was answered, but encryption failed; see the consumer's log"),
     Reason.UNREADABLE: (RequestError, "the consumer could not open the request; see its log"),
 }
 

@@ -81,6 +81,9 @@ def _rekey_one(
         try:
             new = references.restow(id, old, "request")
         except (PayloadLost, StoreUnavailable) as reason:
+            if store.read(id) is None:  # answered meanwhile, and its object deleted
+                done.gone += 1
+                return
             done.failed += 1
             log.warning("The payload of request %s cannot be sealed again: %s", id, reason)
             return

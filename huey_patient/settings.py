@@ -71,7 +71,10 @@ class Settings:
     #: One key or a list of them: the first seals, all open.  32 bytes as base64,
     #: hex or raw, or a passphrase (weaker).  None: nothing is sealed.
     encryption_key: str | bytes | tuple[str | bytes, ...] | None = field(default=None, repr=False)
-    #: Sealing of your own instead of ``encryption_key``; importable by name.
+    #: Sealing of your own instead of ``encryption_key``: functions from bytes to bytes,
+    #: importable by name, called from any thread.  When ``encryption`` raises, an
+    #: outcome is kept for 40 s and tried again, then the request ends as an error;
+    #: when ``decryption`` raises, it cannot be opened and ends so at once.
     encryption: Cipher | None = field(default=None, repr=False)
     decryption: Cipher | None = field(default=None, repr=False)
     #: Whether plain envelopes are opened although there is a key: for the roll-out.

@@ -49,6 +49,7 @@ class Reason(StrEnum):
     CANCELED = "canceled"
     INTERRUPTED = "interrupted"
     PAYLOAD_LOST = "payload_lost"
+    UNSEALED = "unsealed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

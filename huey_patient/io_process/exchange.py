@@ -5,6 +5,7 @@ The I/O process and immediate mode both go through `Exchange.answer`.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 from .. import secret_values
 from ..envelope import Keyring, read_label
-from ..errors import EnvelopeError, Expired, RequestError
+from ..errors import ConfigurationError, EnvelopeError, Expired, RequestError
 from ..request import Request
 from ..response import Response
 from ..settings import Settings
@@ -32,6 +33,9 @@ Offload = Callable[..., Awaitable[Any]]
 #: Bytes from which opening and sealing leave the loop for a thread: zstandard
 #: and secretbox take about 100 us for them, and give up the GIL meanwhile.
 BIG_BYTES = 65_536
+#: Seconds between tries to seal an outcome when the application's own cipher fails:
+#: what it asks (a key service, perhaps) may be away, and the call was made.
+SEAL_PAUSES = (0.1, 0.5, 2.0, 8.0, 30.0)
 
 
 class Exchange:
@@ -57,21 +61,23 @@ class Exchange:
     ) -> tuple[Reason, bytes]:
         """Return why it ended, and the envelope that says how.
 
-        A request that cannot be opened comes back as it was.
+        A request that cannot be opened comes back as it was, as does one whose
+        outcome the application's own cipher does not seal.
 
         Args:
             secrets: What `SecretValues.resolved` gave for it.
             offload: Awaits a function elsewhere than on the loop; used for
                 opening and sealing from `BIG_BYTES` on.
         """
-        submission = await _call(offload, len(sealed), self._open, id, sealed)
+        submission = await self._call(offload, len(sealed), self._open, id, sealed)
         if submission is None:
             return Reason.UNREADABLE, sealed
         outcome = await self._perform(id, submission, secrets)
         log.debug("Request %s: %s", id, _describe(outcome))
-        response = _response(outcome)
-        size = 0 if response is None else len(response.content)
-        return Reason.OUTCOME, await _call(offload, size, self._seal, id, sealed, outcome)
+        envelope = await self._sealed(id, sealed, outcome, offload)
+        if envelope is None:
+            return Reason.UNSEALED, sealed
+        return Reason.OUTCOME, envelope
 
     def _open(self, id: str, sealed: bytes) -> Submission | None:
         """Unseal a request; None when that is not possible (it is logged)."""
@@ -114,6 +120,26 @@ class Exchange:
             outcome = RequestError(f"failed inside the I/O process ({type(error).__name__})")
         return _complete(outcome, id, submission)
 
+    async def _sealed(
+        self, id: str, request_sealed: bytes, outcome: Outcome, offload: Offload | None
+    ) -> bytes | None:
+        """Seal an outcome; None when the application's cipher goes on failing (it is logged)."""
+        response = _response(outcome)
+        size = 0 if response is None else len(response.content)
+        for pause in (*SEAL_PAUSES, None):
+            try:
+                envelope: bytes = await self._call(
+                    offload, size, self._seal, id, request_sealed, outcome
+                )
+            except (EnvelopeError, ConfigurationError) as reason:
+                log.error("The outcome of request %s cannot be sealed: %s", id, reason)
+                if pause is None or isinstance(reason, ConfigurationError):
+                    break
+                await asyncio.sleep(pause)
+            else:
+                return envelope
+        return None
+
     def _seal(self, id: str, request_sealed: bytes, outcome: Outcome) -> bytes:
         """Seal the outcome of a request under the label of the request."""
         head, body = write_outcome(outcome)
@@ -128,15 +154,18 @@ class Exchange:
             media_type=None if response is None else response.content_type,
         )
 
+    async def _call(
+        self, offload: Offload | None, size: int, work: Callable[..., Any], *args: Any
+    ) -> Any:
+        # How long the application's own ciphers take, nobody knows.
+        quick = size < BIG_BYTES and not self._keyring.is_custom
+        if offload is None or quick:
+            return work(*args)
+        return await offload(work, *args)
+
     def _wants_error(self, request: Request) -> bool:
         asked = request.raise_error_responses
         return self._settings.raise_error_responses if asked is None else asked
-
-
-async def _call(offload: Offload | None, size: int, work: Callable[..., Any], *args: Any) -> Any:
-    if offload is None or size < BIG_BYTES:
-        return work(*args)
-    return await offload(work, *args)
 
 
 def _response(outcome: Outcome) -> Response | None:

@@ -53,6 +53,44 @@ def test_an_io_process_that_stands_still_is_noticed_and_replaced(app: App, gate:
         assert "did not answer for 5 s" in consumer.log
 
 
+#: A cipher that does not seal the answer to one call.
+SEALING = """
+def seal(text):
+    if b"answer to /poison" in text:
+        raise RuntimeError(f"no key for {text!r}")
+    return text[::-1]
+
+
+def unseal(text):
+    return text[::-1]
+
+
+patient = Patient(huey, encryption=seal, decryption=unseal)
+patient.callback(Tell)
+"""
+
+
+def test_a_cipher_that_fails_takes_no_other_call_along(new_app, gate: Gate):
+    app: App = new_app(attach=False, tail=SEALING)
+    with app.consumer() as consumer:
+        innocent = app.patient.get(gate.url("/held"), callback="Tell").id
+        quick = app.patient.get(gate.url("/open"), callback="Tell").id
+        other = app.patient.get(gate.url("/poison"), callback="Tell").id
+        gate.wait_for(3)
+        gate.open()
+
+        assert app.answers.collect([innocent, quick]) == {innocent: 200, quick: 200}
+        consumer.wait_for(f"outcome of request {other} cannot be sealed")
+        assert app.patient.cancel(other)
+        assert app.answers.collect([other]) == {other: "canceled"}
+
+        consumer.send(signal.SIGINT)
+        assert consumer.wait() == 0
+        assert "no key for" not in consumer.log
+    assert set(gate.sends().values()) == {1}
+    assert app.nothing_is_left()
+
+
 def test_an_io_process_that_stands_still_ends_with_its_killed_consumer(app: App):
     with app.consumer() as consumer:
         io = consumer.wait_until_ready()
@@ -133,7 +171,7 @@ def test_a_consumer_that_stood_still_too_long_answers_nothing_twice(new_app, gat
 #: A cipher that does harm in the I/O process which opens a request of that path, and
 #: cannot be imported there at all while there is a file called "broken".
 CIPHER = """
-import multiprocessing, os, signal, socket, stat, threading
+import multiprocessing, os, signal, stat
 
 IN_CHILD = multiprocessing.current_process().name.startswith("I/O process")
 if IN_CHILD and os.path.exists(os.path.join(os.path.dirname(__file__), "broken")):
@@ -151,7 +189,7 @@ def write(data):
 
 def half():
     write(b"HP\\x01\\x08\\x00\\x00\\x01\\x00half")
-    threading.Event().wait()
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 HARM = {

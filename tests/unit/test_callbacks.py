@@ -339,6 +339,7 @@ def test_a_callback_that_the_application_calls_as_a_task_says_what_it_is(desk, s
         (Reason.ABANDONED, Abandoned),
         (Reason.CANCELED, Canceled),
         (Reason.UNREADABLE, RequestError),
+        (Reason.UNSEALED, RequestError),
     ],
 )
 def test_what_no_io_process_decided_names_the_request_too(desk, save, heard, reason, kind):
