@@ -4,6 +4,7 @@
 #     make demo [URLS=file]       200 slow calls, two workers, before your eyes
 #     make test [ARGS="-k name"]  the tests, on the Python of .venv
 #     make test-all               the tests on each supported Python that is found
+#     make test-oldest            the tests with the oldest libraries that setup.py allows
 #     make check                  format, lint, types, import rules
 #     make chaos [SECONDS=20]     kill everything under load, balance the books
 #     make bench                  every benchmark, each a ratio from one run
@@ -24,7 +25,6 @@ test: .venv/dev.stamp
 	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 
 test-all:
-	@.ci/servers
 	@for version in $(VERSIONS); do \
 		if .ci/python $$version >/dev/null; then \
 			$(MAKE) --no-print-directory test-$$version || exit 1; \
@@ -34,6 +34,7 @@ test-all:
 	done
 
 test-%: .venvs/%/dev.stamp
+	@.ci/servers
 	.venvs/$*/bin/python -m pytest $(TOGETHER) $(ARGS)
 
 check: .venv/dev.stamp
@@ -59,5 +60,11 @@ bench: .venv/dev.stamp
 
 .venvs/%/dev.stamp: setup.py
 	@.ci/environment .venvs/$* dev $*
+
+# What stands before the tools: what the package itself needs, and its extras.
+.venvs/oldest/dev.stamp: setup.py
+	@mkdir -p .venvs
+	@sed -n '/"dev": /q; /python_requires/d; s/.*"\([a-z0-9]*\).*>=\([0-9.]*\).*/\1==\2/p' setup.py >.venvs/oldest.txt
+	@PIP_CONSTRAINT=$(CURDIR)/.venvs/oldest.txt .ci/environment .venvs/oldest dev 3.11
 
 .PRECIOUS: .venvs/%/dev.stamp

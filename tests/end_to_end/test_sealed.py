@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import threading
-from pathlib import Path
 
 import pytest
 from huey.exceptions import TaskException
@@ -104,43 +102,6 @@ class Wiretap:
     def _listen(self) -> None:
         while data := self._socket.recv(65_536):
             self.heard += data
-
-
-#: In the consumer alone: the test imports the module too, and has to close what it opens.
-OPEN_THINGS = """
-import sys
-if "huey_consumer" in sys.argv[0]:
-    KEPT = [open(__file__), socket.socket()]
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
-def test_the_io_process_inherits_nothing_and_shows_no_key(new_app, gate: Gate):
-    key = generate_key()
-    app: App = new_app(encryption_key=key, tail=OPEN_THINGS)
-    with app.consumer("-w", "2") as consumer:
-        io = consumer.wait_until_ready()
-        id = app.patient.get(gate.url("/open"), callback="Tell").id
-        app.answers.collect([id])
-
-        theirs, ours = _descriptors(io), _descriptors(consumer.pid)
-        shared = set(theirs.values()) & set(ours.values())
-        shown = Path(f"/proc/{io}/cmdline").read_bytes() + Path(f"/proc/{io}/environ").read_bytes()
-
-    assert str(app.folder / f"{app.name}.py") in ours.values()
-    shared = {name for name in shared if not name.startswith("anon_inode:")}  # no identities
-    pipes = {name for name in shared if name.startswith("pipe:")}
-    assert shared <= {ours[0], ours[1], ours[2]} | pipes
-    pipes -= {ours[0], ours[1], ours[2]}
-    assert len(pipes) <= 3  # of multiprocessing: fork server, resource tracker, sentinel
-    assert not [name for name in theirs.values() if "app" in Path(name).name]
-    assert key.encode() not in shown
-    assert b"app.db" not in shown
-
-
-def _descriptors(pid: int) -> dict[int, str]:
-    folder = Path(f"/proc/{pid}/fd")
-    return {int(one.name): os.readlink(one) for one in folder.iterdir()}
 
 
 def test_a_request_of_a_newer_version_waits_for_a_consumer_that_can_open_it(new_app, gate: Gate):
