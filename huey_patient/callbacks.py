@@ -155,13 +155,15 @@ class Callbacks:
     def settlement(self, id: str, epoch: int, reason: Reason, envelope: bytes) -> Settlement:
         """Return what answers a request: a message for the task that is its callback.
 
-        A callback that this process does not know (a consumer older than the
-        application) goes to a task that tries again until it does.
+        An outcome whose callback this process does not know (a consumer older than
+        the application) goes to a task that tries again until it does, and is kept
+        meanwhile.
         """
         label = self.label_of(envelope)
         name = self._known_as(label.callback)
         if name is None:
             log.error("No callback %.200r is registered here; it is tried later.", label.callback)
+        kept = name is None or name in self._with_receipt
         task_class = self._huey._registry.string_to_task(name or self._undelivered)
         task = task_class(args=(MARK, str(reason), envelope), id=id, priority=label.priority)
         if task.expires:
@@ -171,7 +173,7 @@ class Callbacks:
             epoch=epoch,
             message=self._huey.serialize_task(task),
             priority=task.priority,
-            receipt=self._waiting_seconds if name in self._with_receipt else None,
+            receipt=self._waiting_seconds if kept else None,
         )
 
     def _known_as(self, name: str) -> str | None:
@@ -206,16 +208,21 @@ class Callbacks:
                 outcome = self._outcome_of(task, args)
                 return running.run(task, outcome, self._hooks, partial(call, outcome, **extra))
 
-            if keep and not self._huey.immediate:
-                return self._receipts.run(
-                    task.id,
-                    deliver,
-                    retry_in=partial(running.retry_in, task),
-                    served=partial(self._discard, task, args),
-                )
+            if keep:
+                return self._at_least_once(task, args, deliver)
             return self._at_most_once(task, args, deliver)
 
         return run
+
+    def _at_least_once(self, task: Task, args: tuple[Any, ...], deliver: Callable[[], Any]) -> Any:
+        if self._huey.immediate:  # which keeps no receipts
+            return self._at_most_once(task, args, deliver)
+        return self._receipts.run(
+            task.id,
+            deliver,
+            retry_in=partial(running.retry_in, task),
+            served=partial(self._discard, task, args),
+        )
 
     def _at_most_once(self, task: Task, args: tuple[Any, ...], deliver: Callable[[], Any]) -> Any:
         """Run a callback; what it was given is deleted when it does not run again."""
@@ -293,12 +300,18 @@ class Callbacks:
             task.retries = 0  # No later consumer can read it either.
             raise
         name = self._known_as(asked)
-        if name is None or name == self._undelivered:
-            raise UnknownCallback(f"no callback {asked} is registered in this consumer")
-        task_class = self._huey._registry.string_to_task(name)
-        late = task_class(args=args, id=task.id, retries=task.retries)
-        self._before_plain_task(late)
-        return late.execute()
+
+        def deliver() -> Any:
+            if name is None or name == self._undelivered:
+                raise UnknownCallback(f"no callback {asked!r} is registered in this consumer")
+            task_class = self._huey._registry.string_to_task(name)
+            late = task_class(args=args, id=task.id, retries=task.retries)
+            self._before_plain_task(late)
+            return late.execute()
+
+        if name in self._with_receipt:
+            return deliver()  # it looks after its receipt itself
+        return self._at_least_once(task, args, deliver)
 
 
 def _is_ours(args: Any) -> bool:

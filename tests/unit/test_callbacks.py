@@ -603,6 +603,30 @@ def test_an_outcome_for_an_unknown_plain_task_is_delivered_late_too(desk, heard)
     assert heard == [result.id]
 
 
+def test_an_outcome_whose_callback_never_comes_is_a_dead_letter_and_can_be_sent_again(
+    desk, save, heard
+):
+    result = desk.patient.get(URL, callback=save)
+    registry = desk.huey._registry._registry
+    known = registry.pop(f"{__name__}.Save")
+    desk.answer(result.id)
+    tries = desk.work()
+    while scheduled := desk.huey.scheduled():
+        desk.huey.storage.flush_schedule()
+        desk.huey.execute(_again(desk, *scheduled))
+        tries += 1
+    assert tries == 11
+    assert [letter.id for letter in desk.patient.dead_letters()] == [result.id]
+
+    registry[f"{__name__}.Save"] = known  # Found out, and put right.
+    assert desk.patient.redeliver(result.id)
+    desk.work()
+
+    assert [response.request_id for response in heard] == [result.id]
+    assert desk.patient.dead_letters() == []
+    assert desk.patient.stats()["receipts"] == 0
+
+
 def _again(desk, task):
     """``task`` as the scheduler puts it on the queue when its time has come."""
     task.eta = None
