@@ -155,8 +155,8 @@ class Courier:
                 self._wait()
             self._hand_back()
         except Exception:
-            # What it held is found by others when this owner falls silent.
             log.exception("The courier failed; the consumer starts another one.")
+            self._try_to_hand_back()
         finally:
             self._bell.stop()
             self._porters.stop(within=PORTERS_END_SECONDS)
@@ -187,9 +187,9 @@ class Courier:
         for arrival in line.io.take_outcomes():
             if (flight := line.land(arrival)) and not self._porters.land(line, flight):
                 self._answered[flight.lease.id] = line, flight
-        if line.io.take_death():
+        if death := line.io.take_death():
             lost = line.crash()
-            self._returns.add(lost, strike=True)
+            self._returns.add(lost, strike=death == "failed")
             if lost:
                 log.warning(
                     "%d requests were in the I/O process and will be sent again.", len(lost)
@@ -235,8 +235,9 @@ class Courier:
             # What an earlier name of ours has brought home, before it is claimed anew.
             self._settle()
         elif now >= self._beat_due:
+            beat = self._owner.beat()
             self._beat_due = now + self._settings.heartbeat_interval
-            if self._owner.beat().held != len(self._known()):
+            if beat.held != len(self._known()):
                 self._reconcile()
             if self._watch.look(self._owner.id):
                 self._suspects.hungry = True
@@ -318,7 +319,9 @@ class Courier:
                         self._put_off(flight)
                     else:
                         self._board(line, flight)
-                self._give_back()  # those that were put off leave their room to others
+                if self._returns:
+                    self._give_back()  # so that those put off leave their room to others
+                    break  # there may be many, and other things to do
         self._bell.listen(not self._fresh.hungry and self._room(self._fresh) > 0)
 
     def _board(self, line: Line, flight: Flight) -> None:
@@ -402,9 +405,8 @@ class Courier:
             for line in self._lines:
                 if line.hungry and line.io.ready and self._room(line) > 0:
                     return 0.0
-        moments = [self._beat_due, self._poll_due]
-        if self._pause:
-            moments.append(self._retry_at)
+        # While the store is away, nothing that it is needed for is due.
+        moments = [self._retry_at] if now < self._retry_at else [self._beat_due, self._poll_due]
         if self._stop_at is not None:
             moments.append(self._stop_at)
         pauses = [line.io.seconds_to_start() for line in self._lines]
@@ -428,12 +430,20 @@ class Courier:
             try:
                 self._settle()
                 self._give_back()
+                self._reconcile()
                 self._sign_off()
             except StoreUnavailable:
                 original("time", "sleep")(FIRST_PAUSE)
             else:
                 return
         log.warning("The store does not answer; another consumer will take over what is left.")
+
+    def _try_to_hand_back(self) -> None:
+        """After a fault of ours; what is still held then is found when this owner falls silent."""
+        try:
+            self._hand_back()
+        except Exception:
+            log.exception("Not all of what the courier held could be given back.")
 
     def _sign_off(self) -> None:
         for seen in self._store.owners():

@@ -169,7 +169,10 @@ class Pipe:
         self._outbox: deque[memoryview] = deque()
         self._clock = clock
         self.ended = False  #: The other end is closed; `receive` gives no more.
-        self.half_since: float | None = None  #: Since when half a frame lies here.
+        self.half_since: float | None = None  #: When half a frame that lies here last grew.
+        #: When the other end last wrote something, or took what had been too much for it.
+        self.moved_at = clock()
+        self._blocked = False
         _open_pipes.add(self)
 
     def fileno(self) -> int:
@@ -196,12 +199,15 @@ class Pipe:
                 # Small frames go out together: one wake-up of the other side.
                 batch = self._outbox[0] if len(self._outbox[0]) >= _READ_BYTES else self._joined()
                 written = os.write(self._fd, batch)
-                if written < len(batch):
+                if self._blocked:  # else it proves nothing: there was room before
+                    self.moved_at = self._clock()
+                self._blocked = written < len(batch)
+                if self._blocked:
                     self._outbox[0] = batch[written:]
                     return
                 self._outbox.popleft()
         except BlockingIOError:
-            return
+            self._blocked = True
         except (BrokenPipeError, ConnectionResetError):
             self._outbox.clear()
 
@@ -220,6 +226,7 @@ class Pipe:
             FrameError: See `Decoder.feed`.
         """
         frames: list[Frame] = []
+        now = self._clock()
         for _ in range(_READS_AT_ONCE):
             try:
                 data = os.read(self._fd, _READ_BYTES)
@@ -230,11 +237,10 @@ class Pipe:
             if not data:
                 self.ended = True
                 break
+            self.moved_at = self.half_since = now
             frames += self._decoder.feed(data)
         if not self._decoder.inside_frame:
             self.half_since = None
-        elif self.half_since is None or frames:
-            self.half_since = self._clock()
         return frames
 
     def close(self) -> None:

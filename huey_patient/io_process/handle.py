@@ -23,28 +23,39 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 from ..pipe import Frame, FrameError, Kind, Pipe, encode, fields, frame_limit
 from ..settings import Settings
+from ..wire import Reason
 
-__all__ = ["Arrival", "ChildConfig", "IoProcess", "descriptors_for"]
+__all__ = ["EXIT_UNHEARD", "Arrival", "ChildConfig", "IoProcess", "descriptors_for"]
 
 log = logging.getLogger("huey.patient")
 
 #: Seconds from the start of a process to its first frame: an import of aiohttp
 #: on a busy machine takes two.
 READY_SECONDS = 20.0
-#: Seconds between two pings, and without any frame until it counts as stuck.
+#: Seconds between two pings, and without any sign of life until it counts as stuck.
 #: The loop of the process does no step longer than some milliseconds.
 PING_SECONDS = 1.0
 PONG_SECONDS = 5.0
-#: Seconds that half a frame may lie in the pipe: it was written in one go.
+#: Seconds that half a frame may lie in the pipe and not grow.
 HALF_FRAME_SECONDS = 5.0
+#: Seconds from one `tend` to the next that count against the process, at most.  In
+#: longer ones it was the courier that did not listen: a database held it up, or all
+#: of the consumer was stopped.
+LONGEST_ATTENTION = 1.0
+#: How the process ends that has not heard of its consumer for too long.
+EXIT_UNHEARD = 76
 #: Pause before a replacement, doubled while it keeps dying.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 #: A process that lived so long was well; the next death begins with the first pause.
 WELL_SECONDS = 10.0
+
+
+#: "left": it had not heard of its consumer, so no request is to blame.
+Death = Literal["failed", "left"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +74,7 @@ class Arrival:
 
     id: str
     epoch: int
-    reason: str
+    reason: Reason
     sealed: bytes = field(repr=False)
 
 
@@ -90,9 +101,13 @@ class IoProcess:
         self._process: BaseProcess | None = None
         self._pipe: Pipe | None = None
         self._outcomes: list[Arrival] = []
-        self._died = False
+        self._death: Death | None = None
         self._pause = FIRST_PAUSE
         self._start_at: float | None = None
+        self._began_at = 0.0
+        self._tended_at = clock()
+        self._attended = 0.0  # Seconds in which the courier listened.
+        # In these seconds:
         self._started_at = self._pinged_at = 0.0
         self._waiting_since: float | None = None  # for an answer to a ping
         self.ready = False  #: Whether requests may be sent now.
@@ -132,33 +147,42 @@ class IoProcess:
         theirs.close()
         self._process = process
         self._pipe = Pipe(
-            ours, max_body_bytes=frame_limit(settings.max_response_size), clock=self._clock
+            ours,
+            max_body_bytes=frame_limit(settings.max_response_size),
+            clock=lambda: self._attended,
         )
         self._start_at = None
-        self._started_at = self._pinged_at = self._clock()
+        self._began_at = self._clock()
+        self._started_at = self._pinged_at = self._attended
         self._waiting_since = None
 
     def tend(self) -> None:
         """Take in what came, ping, and replace a process that is dead or stuck."""
         now = self._clock()
+        self._attended += min(now - self._tended_at, LONGEST_ATTENTION)
+        self._tended_at = now
         if self._process is None:
             if self._start_at is not None and now >= self._start_at:
                 self.start()
             return
-        self._take_in(now)
-        if self._process is not None and (reason := self._ailment(now)):
-            self._take_in(now)  # it may have written more between the look and its end
-            self._bury(reason, now)
-        elif self.ready and now - self._pinged_at >= PING_SECONDS:
-            self._pinged_at = now
-            if self._waiting_since is None:
-                self._waiting_since = now
-            self._write(encode(Kind.PING))
+        self._take_in()
+        if self._process is not None and (reason := self._ailment()):
+            self._take_in()  # it may have written more between the look and its end
+            self._bury(reason)
+        elif self.ready and self._attended - self._pinged_at >= PING_SECONDS:
+            self._ping()
 
-    def take_death(self) -> bool:
-        """Whether a process died since the last call."""
-        died, self._died = self._died, False
-        return died
+    def _ping(self) -> None:
+        self._pinged_at = self._attended
+        if self._waiting_since is None:
+            self._waiting_since = self._attended
+        self._write(encode(Kind.PING))
+        self.flush()  # now: the courier may be held up before it comes to writing
+
+    def take_death(self) -> Death | None:
+        """How a process ended since the last call; None when none did."""
+        death, self._death = self._death, None
+        return death
 
     def take_outcomes(self) -> list[Arrival]:
         """What came back since the last call."""
@@ -205,20 +229,21 @@ class IoProcess:
         if self._pipe is not None:
             self._pipe.send(frame)
 
-    def _take_in(self, now: float) -> None:
+    def _take_in(self) -> None:
         assert self._pipe is not None
         try:
             for frame in self._pipe.receive():
                 self._waiting_since = None
                 self._take_frame(frame)
         except (FrameError, ValueError) as reason:
-            self._bury(f"broke the protocol ({reason})", now)
+            self._bury(f"broke the protocol ({reason})")
 
     def _take_frame(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.OUTCOME:
                 id, epoch, reason, sealed = fields(frame, 4)
-                self._outcomes.append(Arrival(id.decode(), int(epoch), reason.decode(), sealed))
+                why = Reason(reason.decode())
+                self._outcomes.append(Arrival(id.decode(), int(epoch), why, sealed))
             case Kind.READY:
                 self.ready = True
                 self.counters = json.loads(fields(frame, 1)[0])
@@ -231,10 +256,11 @@ class IoProcess:
             case _:
                 raise FrameError(f"a {frame.kind.name} frame came from the I/O process")
 
-    def _ailment(self, now: float) -> str | None:
+    def _ailment(self) -> str | None:
         """Why the process must be replaced, or None."""
         assert self._process is not None
         assert self._pipe is not None
+        now = self._attended
         if not self._process.is_alive():
             return f"died (exit code {self._process.exitcode})"
         if self._pipe.ended:
@@ -245,18 +271,20 @@ class IoProcess:
             return "broke off inside a frame"
         if not self.ready and now - self._started_at > READY_SECONDS:
             return f"was not ready after {READY_SECONDS:.0f} s"
-        if self._waiting_since is not None and now - self._waiting_since > PONG_SECONDS:
+        waiting_since = max(self._waiting_since or now, self._pipe.moved_at)
+        if self._waiting_since is not None and now - waiting_since > PONG_SECONDS:
             return f"did not answer for {PONG_SECONDS:.0f} s"
         return None
 
-    def _bury(self, reason: str, now: float) -> None:
-        if now - self._started_at >= WELL_SECONDS:
-            self._pause = FIRST_PAUSE
+    def _bury(self, reason: str) -> None:
         if self._process is None:
             return
+        now = self._clock()
+        if now - self._began_at >= WELL_SECONDS:
+            self._pause = FIRST_PAUSE
         log.error("%s, PID %s, %s; a new one in %.1f s.", self._name, self.pid, reason, self._pause)
+        self._death = "left" if self._process.exitcode == EXIT_UNHEARD else "failed"
         self._end()
-        self._died = True
         self._postpone(now)
 
     def _postpone(self, now: float) -> None:

@@ -26,7 +26,7 @@ from ..envelope import Keyring
 from ..pipe import Frame, FrameError, Kind, Pipe, encode, fields, frame_limit
 from .connections import smaller_tls_buffers
 from .exchange import Exchange
-from .handle import ChildConfig, descriptors_for
+from .handle import EXIT_UNHEARD, ChildConfig, descriptors_for
 from .http import HttpClient
 from .preprocessors import Preprocessors
 
@@ -121,6 +121,7 @@ class _Server:
         self._end = asyncio.Event()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="sealing")
         self._writing = False
+        self._exit_code = 0
 
     async def run(self) -> None:
         """Serve until the pipe ends or the consumer is gone."""
@@ -143,7 +144,7 @@ class _Server:
             # The consumer is gone, or wants no more: nobody is left to take an
             # outcome, so nothing is finished and nothing is waited for.
             sys.stderr.flush()
-            os._exit(0)
+            os._exit(self._exit_code)
 
     def _read(self) -> None:
         self._heard = time.monotonic()
@@ -235,8 +236,10 @@ class _Server:
             await asyncio.sleep(WATCH_SECONDS)
             silence = time.monotonic() - self._heard
             # A consumer that was replaced by exec keeps its pid and closes the
-            # pipe; one that hangs keeps both, and has lost its leases by now.
-            if not _exists(parent) or silence > self._config.settings.orphan_threshold:
+            # pipe; one that hangs keeps both, and will soon lose its leases.
+            if silence > self._config.settings.orphan_threshold * 2 / 3:
+                self._exit_code = EXIT_UNHEARD
+            if not _exists(parent) or self._exit_code:
                 self._end.set()
 
 

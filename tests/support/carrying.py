@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from huey.storage import MemoryStorage
@@ -38,7 +38,7 @@ class Landed:
 
     id: str
     epoch: int
-    reason: str = "outcome"
+    reason: Reason = Reason.OUTCOME
     sealed: bytes = b"outcome"
 
 
@@ -54,7 +54,7 @@ class FakeIo:
         self.canceled: list[str] = []
         self.starts = self.stops = self.aborts = 0
         self._outcomes: list[Landed] = []
-        self._died = False
+        self._death: Literal["failed", "left"] | None = None
 
     def answer(self, *ids: str) -> None:
         """Have these requests answered, or all that are in the air."""
@@ -65,10 +65,10 @@ class FakeIo:
         """Say anything about any request."""
         self._outcomes += landed
 
-    def die(self) -> None:
+    def die(self, how: Literal["failed", "left"] = "failed") -> None:
         """Die, with all that is in the air; a successor is ready at once."""
         self.in_the_air.clear()
-        self._died = True
+        self._death = how
 
     def start(self) -> None:
         self.starts += 1
@@ -82,9 +82,9 @@ class FakeIo:
     def tend(self) -> None:
         pass
 
-    def take_death(self) -> bool:
-        died, self._died = self._died, False
-        return died
+    def take_death(self) -> Literal["failed", "left"] | None:
+        death, self._death = self._death, None
+        return death
 
     def take_outcomes(self) -> Sequence[Landed]:
         outcomes, self._outcomes = self._outcomes, []

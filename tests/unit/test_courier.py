@@ -10,6 +10,7 @@ from support.carrying import Bench, FakeIo, Landed
 from huey_patient.courier import LONGEST_PAUSE, SETTLE_BATCH, SUSPECT_IDLE_SECONDS
 from huey_patient.errors import StoreUnavailable
 from huey_patient.returns import LONGEST_PAUSE as LONGEST_PUT_OFF
+from huey_patient.wire import Reason
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_a_request_that_could_not_be_opened_is_answered_as_such(bench):
     bench.submit("a")
     bench.turn()
 
-    bench.fresh.say(Landed("a", 1, reason="unreadable", sealed=b"a"))
+    bench.fresh.say(Landed("a", 1, reason=Reason.UNREADABLE, sealed=b"a"))
     bench.turn()
 
     assert bench.queued() == {"a": "unreadable"}
@@ -136,7 +137,7 @@ def test_requests_of_a_newer_version_take_no_room_from_others():
     bench.newer.update(str(n).encode() for n in range(300))
     bench.submit(*map(str, range(302)))
 
-    bench.turn()
+    bench.turn_until(lambda: bench.fresh.sent)
 
     assert bench.fresh.sent == ["300", "301"]
     assert bench.memory.counts().later == 300
@@ -161,6 +162,19 @@ def test_a_request_of_a_newer_version_is_looked_at_less_and_less_often(bench):
 
 
 # The I/O process dies
+
+
+def test_what_was_in_a_process_that_left_is_sent_again_without_a_strike(bench):
+    bench.submit("a")
+    bench.turn()
+
+    bench.fresh.die("left")
+    bench.turn()
+    bench.clock.pass_(1)
+    bench.turn()
+
+    assert bench.fresh.in_the_air == {"a": 2}
+    assert bench.memory.held()[0].strikes == 0
 
 
 def test_what_was_in_a_process_that_died_is_sent_again_as_suspect(bench):
@@ -277,6 +291,17 @@ def test_an_outcome_is_kept_while_the_store_is_away_and_settled_once(bench, lost
     assert bench.queued() == {"a": "outcome"}
     assert bench.courier.in_flight == 0
     assert bench.fresh.sent == ["a"]
+
+
+def test_a_courier_whose_store_is_away_waits_and_does_not_turn_in_circles(bench):
+    bench.turn()
+    bench.store.away.add("all")
+    bench.beat()
+
+    for _ in range(20):
+        bench.clock.pass_(1)
+        bench.turn()
+        assert bench.courier._seconds_to_wait() > 0
 
 
 def test_a_store_that_is_away_is_asked_less_and_less_often(bench):
@@ -514,6 +539,21 @@ def test_what_is_left_at_the_end_goes_back_without_a_strike(bench):
     assert bench.strikes() == {"in the air": 0}
 
 
+def test_what_was_claimed_in_a_reply_that_never_came_goes_back_at_the_end_too(bench):
+    bench.turn()
+    bench.submit("ghost")
+    bench.store.mute.add("claim")
+    bench.clock.pass_(1)
+    bench.turn()
+    assert bench.memory.counts().held == 1
+
+    bench.courier.stop(within=0)
+    bench.courier._hand_back()
+
+    assert bench.strikes() == {"ghost": 0}
+    assert bench.courier._owner.id not in [owner.id for owner in bench.memory.owners()]
+
+
 def test_a_request_that_lost_its_process_just_before_the_end_keeps_its_strike(bench):
     bench.submit("a")
     bench.turn()
@@ -595,6 +635,22 @@ def test_a_fault_of_ours_ends_the_thread_and_both_processes(bench, caplog):
     assert not courier.running
     assert io.stops == bench.suspects.stops == 1
     assert "The courier failed" in caplog.text
+
+
+def test_a_fault_of_ours_gives_back_what_it_can(bench, caplog):
+    class Broken(FakeIo):
+        def take_outcomes(self):
+            if self.in_the_air:
+                raise RuntimeError("a fault of ours")
+            return super().take_outcomes()
+
+    courier = bench.another(fresh=Broken())
+    bench.submit("a")
+    courier.start()
+
+    assert courier.join(10)
+    assert "The courier failed" in caplog.text
+    assert bench.strikes() == {"a": 0}
 
 
 def test_the_end_does_not_wait_for_ever_for_a_store_that_is_away(bench, caplog, monkeypatch):

@@ -213,6 +213,41 @@ def test_half_a_frame_is_no_frame_and_its_age_is_known(ends, clock):
     assert there.half_since is None
 
 
+def test_half_a_frame_that_grows_is_not_old(ends, clock):
+    here, there = ends
+    frame = encode(Kind.LOG, b"x" * 50)
+    here.send(frame[:20])
+    here.flush()
+    there.receive()
+
+    clock.now = 103.0
+    here.send(frame[20:30])
+    here.flush()
+    assert there.receive() == []
+
+    assert there.half_since == 103.0
+
+
+def test_what_there_was_room_for_says_nothing_of_the_other_end(ends, clock):
+    here, there = ends
+    clock.now = 103.0
+    here.send(encode(Kind.PING))
+    here.flush()
+    assert here.moved_at == 100.0
+
+    for _ in range(9):
+        here.send(encode(Kind.LOG, bytes(1_000_000)))
+    here.flush()
+    assert here.wants_write
+    clock.now = 106.0
+    here.flush()
+    assert here.moved_at == 100.0  # It has taken nothing.
+
+    there.receive()
+    here.flush()
+    assert here.moved_at == 106.0
+
+
 def test_half_a_frame_is_given_up_when_its_writer_ends(ends):
     here, there = ends
     here.send(encode(Kind.LOG, b"x" * 50)[:20])

@@ -11,6 +11,7 @@ from support.errands import FakePayloads
 
 from huey_patient import porters
 from huey_patient.porters import LONGEST_PAUSE, MOST_PARKED, SWEEP_SECONDS, THREADS
+from huey_patient.wire import Reason
 
 LARGE = b"x" * 100
 
@@ -278,7 +279,7 @@ def test_what_may_not_be_sent_again_is_not_fetched_again(bench):
 
 def say(bench: Bench, id: str, sealed: bytes = LARGE, reason: str = "outcome") -> None:
     epoch = bench.fresh.in_the_air.pop(id)
-    bench.fresh.say(Landed(id, epoch, reason=reason, sealed=sealed))
+    bench.fresh.say(Landed(id, epoch, reason=Reason(reason), sealed=sealed))
 
 
 def envelopes(bench: Bench) -> dict[str, str]:
