@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
-__all__ = ["Headers", "check_name", "check_value"]
+__all__ = ["Headers", "check_name", "check_value", "media_type"]
 
 V = TypeVar("V")
 
@@ -19,6 +19,30 @@ _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _OURS = frozenset(
     "connection content-length expect host keep-alive te trailer transfer-encoding upgrade".split()
 )
+
+#: One parameter of a field value.  What stands in quotes is taken as one piece,
+#: so that nothing in it is read as a parameter.
+_PARAMETER = re.compile(r';[ \t]*([^\s;="]*)[ \t]*(?:=[ \t]*(?:"((?:[^"\\]|\\.)*)"?|([^\s;"]*)))?')
+#: Characters of a Content-Type that are read.  Real ones have less than a hundred;
+#: who sends more wants to be expensive.
+_MOST_CHARS = 1_024
+
+
+def media_type(value: str | None) -> tuple[str, str | None]:
+    """Return the media type that a Content-Type names, and its charset, in lower case.
+
+    "" and None for what it does not say.  Never raises, and takes time in
+    proportion to the length: the value is a server's, and the standard library's
+    reader fails on some and takes a second for others.
+    """
+    text = (value or "")[:_MOST_CHARS]
+    media = text.partition(";")[0].strip().lower()
+    charset = None
+    for name, quoted, plain in _PARAMETER.findall(text):
+        if name.lower() == "charset":
+            charset = (quoted or plain).strip().lower()
+            break
+    return media if media.count("/") == 1 else "", charset
 
 
 def check_name(name: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.message import Message
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ import orjson
 from . import travel
 from .errors import ClientError, HttpError, InvalidResponse, ServerError
 from .events import EventParser, ServerSentEvent
-from .headers import Headers
+from .headers import Headers, media_type
 
 __all__ = ["CallbackArgs", "Response"]
 
@@ -64,29 +64,29 @@ class Response:
     def text(self) -> str:
         """The body as text; never raises.
 
-        Read as the charset of the Content-Type when that is one we know, else
-        as UTF-8, else as Latin-1.  Bytes that the named charset does not have
-        become U+FFFD.
+        Read as UTF-8 when it begins with the byte order mark of that, else as the
+        charset of the Content-Type when that is one we know, else as UTF-8, else
+        as Latin-1.  Bytes that the charset does not have become U+FFFD; the mark
+        is not part of the text.
         """
-        charset = self.charset
+        charset = "utf-8" if self.content.startswith(codecs.BOM_UTF8) else self.charset
         if charset is not None:
-            return self.content.decode(charset, errors="replace")
+            return self.content.decode(charset, errors="replace").removeprefix("\ufeff")
         try:
-            return self.content.decode("utf-8-sig")
+            return self.content.decode("utf-8")
         except UnicodeDecodeError:
             return self.content.decode("latin-1")
 
     @property
     def charset(self) -> str | None:
         """The charset that the Content-Type names, or None when it names none we know."""
-        named = self._media_type().get_param("charset")
-        name = named.strip().lower() if isinstance(named, str) else None
+        _, name = media_type(self.content_type)
         return name if name in _CHARSETS else None
 
     @property
     def is_json(self) -> bool:
         """Whether the Content-Type says JSON: application/json, text/json or +json."""
-        media = self._media_type().get_content_type() if self.content_type else ""
+        media, _ = media_type(self.content_type)
         return media in ("application/json", "text/json") or media.endswith("+json")
 
     def json(self, *, force: bool = False) -> Any:
@@ -103,7 +103,9 @@ class Response:
         if not force and not self.is_json:
             raise self._invalid(f"Content-Type is not application/json (got: {self.content_type})")
         try:
-            return orjson.loads(self.content if self.charset in (None, "utf-8") else self.text)
+            if self.charset in (None, "utf-8"):  # orjson tells better where bytes are not UTF-8
+                return orjson.loads(self.content.removeprefix(codecs.BOM_UTF8))
+            return orjson.loads(self.text)
         except orjson.JSONDecodeError as reason:
             raise self._invalid(f"the body is not JSON ({reason})") from None
 
@@ -123,7 +125,7 @@ class Response:
     @property
     def is_event_stream(self) -> bool:
         """Whether the Content-Type says text/event-stream."""
-        return self._media_type().get_content_type() == "text/event-stream"
+        return media_type(self.content_type)[0] == "text/event-stream"
 
     @property
     def ok(self) -> bool:
@@ -199,12 +201,6 @@ class Response:
 
     def _invalid(self, message: str) -> InvalidResponse:
         return InvalidResponse(message, **self._details())
-
-    def _media_type(self) -> Message:
-        # The standard library's own reader of "type/subtype; name=value".
-        message = Message()
-        message["content-type"] = self.content_type or ""
-        return message
 
 
 def _rebuild(fields: dict[str, Any]) -> Response:

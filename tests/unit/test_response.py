@@ -4,6 +4,8 @@ import pickle
 
 import orjson
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from huey_patient.errors import ClientError, HttpError, InvalidResponse, ServerError
 from huey_patient.headers import Headers
@@ -57,6 +59,16 @@ def test_a_status_has_its_words(status, words):
         (b"\x82\xa0", "text/html; charset=Shift_JIS", "あ"),
         (b"\x80", "text/html; charset=windows-1252", "€"),
         (b"", None, ""),
+        (b"\xef\xbb\xbfx", "text/plain; charset=utf-8", "x"),
+        (b"\xef\xbb\xbfx\xe9", "text/plain; charset=ISO-8859-1", "x\ufffd"),
+        (b"\xff\xfex\x00", "text/plain; charset=utf-16le", "x"),
+        (b"\xff\xfex\x00", "text/plain; charset=utf-16", "x"),
+        (b"caf\xe9", 'text/plain; name="; charset=utf-8"; charset=latin-1', "café"),
+        (b"caf\xe9", r'text/plain; name="\"; charset=utf-8"; charset=latin-1', "café"),
+        (b"caf\xe9", 'text/plain; charset="utf-8', "caf\ufffd"),
+        (b"caf\xe9", "text/plain; charset = utf-8 ; x", "caf\ufffd"),
+        (b"caf\xe9", "text/plain; charset=latin-1; charset=utf-8", "café"),
+        (b"caf\xe9", "text/plain; charset*=utf-8''utf-8; xcharset=utf-8", "café"),
     ],
 )
 def test_text_is_read_in_the_charset_that_is_named_or_else_found(content, content_type, text):
@@ -93,6 +105,49 @@ def test_json_is_read():
     assert answered('{"ä": [1]}'.encode(), "application/json").json() == {"ä": [1]}
     latin = answered('"ä"'.encode("latin-1"), "application/json; charset=latin-1")
     assert latin.json() == "ä"
+
+
+@pytest.mark.parametrize("charset", ["", "; charset=utf-8", "; charset=utf8", "; charset=ascii"])
+def test_json_may_begin_with_a_byte_order_mark(charset):
+    assert answered(b'\xef\xbb\xbf{"a": 1}', f"application/json{charset}").json() == {"a": 1}
+
+
+HOSTILE = st.one_of(
+    st.text(),
+    st.lists(
+        st.sampled_from(
+            """
+            text/plain application/json ; charset * *0 = " \\ '' / , utf-8 utf-16 utf-32
+            iso-2022-jp gb18030 utf-7 idna
+            """.split()
+        )
+    ).map("".join),
+)
+
+
+@given(HOSTILE, st.binary())
+@example("text/plain; charset*=a; charset*0=b", b"")
+@example("text/plain; charset*" + "1" * 5000 + "=x", b"")
+@example('a/b;"' + ";" * 32_000, b"")
+@example("application/json; charset=utf-16", b"\x00\xd8")
+def test_no_header_and_no_body_makes_reading_raise(content_type, content):
+    response = answered(content, content_type)
+
+    assert isinstance(response.text, str)
+    assert response.charset is None or content.decode(response.charset, "replace") is not None
+    assert isinstance(response.is_json or response.is_event_stream, bool)
+    for force in (False, True):
+        try:
+            response.json(force=force)
+        except InvalidResponse:
+            pass
+
+
+def test_a_long_content_type_is_read_no_further_than_its_first_kilobyte():
+    padding = ";" * 1024
+
+    assert answered(b"", f"text/plain{padding}charset=utf-8").charset is None
+    assert answered(b"", f"text/plain{padding[:900]}charset=utf-8").charset == "utf-8"
 
 
 def test_json_of_another_type_is_read_only_on_demand():
