@@ -6,8 +6,8 @@ with the time that is left.
 
 from __future__ import annotations
 
-import math
 import random
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -22,6 +22,9 @@ __all__ = ["asked_wait", "backoff", "further_attempts", "may_repeat", "wants_ano
 _BASE, _CEILING = 0.5, 30.0
 #: Seconds that a Retry-After may ask for: not a hammering, not a day.
 _SHORTEST, _LONGEST = 1.0, 600.0
+#: What `float` takes besides ("1_0", "1e3", "nan", digits of other scripts) is no
+#: number of HTTP's, and nobody means more than nine digits.
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
 
 #: Methods that may be repeated without harm (RFC 9110, section 9.2.2).
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
@@ -83,21 +86,15 @@ def asked_wait(headers: Mapping[str, str], *, now: float) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None
+    return float(text) if text is not None and _NUMBER.fullmatch(text) else None
 
 
 def _seconds_until(text: str, now: float) -> float | None:
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if when.tzinfo is None:  # "-0000": a date that does not say where; HTTP means GMT
-        when = when.replace(tzinfo=UTC)
-    try:
+        if when.tzinfo is None:  # "-0000": a date that does not say where; HTTP means GMT
+            when = when.replace(tzinfo=UTC)
         return when.timestamp() - now
-    except OverflowError:
+    # The standard library raises each of them for some text that is no date.
+    except (ValueError, OverflowError, TypeError, IndexError):
         return None

@@ -3,6 +3,8 @@
 from email.utils import formatdate
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from huey_patient.headers import Headers
 from huey_patient.io_process import retries
@@ -65,9 +67,46 @@ def test_a_date_without_a_zone_is_gmt():
     assert asked(Retry_After=formatdate(NOW + 30)) == pytest.approx(30.0)
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-5", "nan", "inf", "Fri, 99 Foo 2026 00:00:00 GMT"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *["", "soon", "-5", "+5", "nan", "inf", "1_0", "1e3", "5.", ".5", "1" * 10, "\u0661"],
+        "Fri, 99 Foo 2026 00:00:00 GMT",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2024 00:00:00 +9999999999999999",
+        "Mon, 01 Jan 2024 00:00:00 +99999",
+    ],
+)
 def test_a_retry_after_that_says_nothing_is_ignored(value):
     assert asked(Retry_After=value) is None
+
+
+@pytest.mark.parametrize("value", ["", "1_0", "1e3", "nan", "inf", "-1", "soon", "9" * 400])
+def test_milliseconds_that_say_nothing_leave_it_to_retry_after(value):
+    assert asked(Retry_After_Ms=value, Retry_After="9") == 9.0
+
+
+DATES = st.builds(
+    "{}, {} {} {} {}:{}:{} {}".format,
+    st.sampled_from(["Mon", "x", ""]),
+    st.integers(),
+    st.sampled_from(["Jan", "Foo", "13"]),
+    st.integers(),
+    *[st.integers(-1, 100)] * 3,
+    st.one_of(st.sampled_from(["GMT", "-0000", "EST"]), st.integers().map("{:+}".format)),
+)
+
+
+@given(st.one_of(st.text(), st.from_regex(r"[\d.eE+_-]*", fullmatch=True), DATES))
+@example("Mon, 01 Jan 99999999999999999999 00:00:00 GMT")
+@example("Mon, 01 Jan 2024 00:00:00 +9999999999999999")
+@example("Mon, 01 Jan 0001 00:00:00 +2359")
+def test_whatever_a_server_says_is_a_wait_within_the_limits_or_none(text):
+    seconds = asked(Retry_After=text)
+    milliseconds = asked(Retry_After_Ms=text)
+
+    assert seconds is None or 1.0 <= seconds <= 600.0
+    assert milliseconds is None or 0.0 < milliseconds <= 600.0
 
 
 def test_retry_after_ms_wins_and_may_be_short():
