@@ -17,7 +17,7 @@ import orjson
 from . import checks
 from .errors import without_query
 from .headers import Headers, check_name, check_value
-from .urls import Params, checked_url, params_dict, url_text, with_params
+from .urls import Params, checked_url, param_texts, params_dict, url_text, with_params
 
 __all__ = ["LLM_STATUSES", "Request", "SecretReference", "checked_headers", "secret"]
 
@@ -102,7 +102,8 @@ class Request:
     #: Proxy of this request alone.  A password in it is stored as the body is:
     #: sealed when there is a key.
     proxy_url: str | None = None
-    secret_params: tuple[tuple[str, SecretReference], ...] = ()
+    #: Secret parameters, and what follows them under the same name.
+    secret_params: tuple[tuple[str, str | SecretReference], ...] = ()
     json_secrets: bool = False  #: Whether the body is JSON with secret markers in it.
 
     def __post_init__(self, params: Params | None, json: Any) -> None:
@@ -169,7 +170,7 @@ class Request:
         found = [
             value.name for _, value in self.headers.pairs() if isinstance(value, SecretReference)
         ]
-        found += [reference.name for _, reference in self.secret_params]
+        found += [value.name for _, value in self.secret_params if not isinstance(value, str)]
         if self.json_secrets and self.body:
             found += [reference.name for reference in _references(orjson.loads(self.body))]
         return tuple(dict.fromkeys(found))
@@ -196,10 +197,26 @@ def checked_headers(headers: Any) -> Headers[str | SecretReference]:
     return fields
 
 
-def _split_params(params: Params | None) -> tuple[Params, tuple[tuple[str, SecretReference], ...]]:
-    items = params_dict(params)
-    secrets = tuple((n, v) for n, v in items.items() if isinstance(v, SecretReference))
-    return {n: v for n, v in items.items() if not isinstance(v, SecretReference)}, secrets
+def _split_params(
+    params: Params | None,
+) -> tuple[Params, tuple[tuple[str, str | SecretReference], ...]]:
+    """Return what may stand in the URL now, and what is appended just before a send.
+
+    Of the values of one name all from the first secret on, so that they keep
+    their order.
+    """
+    plain: list[tuple[str, str]] = []
+    apart: list[tuple[str, str | SecretReference]] = []
+    for name, value in params_dict(params).items():
+        hidden = False
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(one, SecretReference):
+                hidden = True
+                apart.append((name, one))
+                continue
+            texts = ((name, text) for text in param_texts(name, [one]))
+            (apart if hidden else plain).extend(texts)
+    return plain, tuple(apart)
 
 
 def _json_body(value: Any) -> tuple[bytes, bool]:

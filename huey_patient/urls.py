@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ __all__ = [
     "checked_url",
     "is_host_listed",
     "origin",
+    "param_texts",
     "params_dict",
     "url_text",
     "with_params",
@@ -70,10 +72,13 @@ def checked_url(url: object) -> str:
 
 
 def with_params(url: str, params: Params | None) -> str:
-    """Return ``url`` with ``params`` appended to its query (form encoding)."""
-    if not params:
-        return url
-    pairs = [(str(name), value) for name, value in _pairs(params)]
+    """Return ``url`` with ``params`` appended to its query (form encoding).
+
+    Raises:
+        TypeError, ValueError: As `param_texts`.
+    """
+    items = (params.items() if isinstance(params, Mapping) else params) or ()
+    pairs = [(name, text) for name, value in items for text in param_texts(name, value)]
     if not pairs:
         return url
     query = urlencode(pairs)
@@ -124,12 +129,38 @@ def params_dict(params: Params | None) -> dict[str, Any]:
         return dict(params)
     merged: dict[str, Any] = {}
     for name, value in params:  # a name given twice is sent twice
-        merged[name] = (
-            [*merged[name], value]
-            if isinstance(merged.get(name), list)
-            else ([merged[name], value] if name in merged else value)
-        )
+        merged[name] = [*_listed(merged[name]), *_listed(value)] if name in merged else value
     return merged
+
+
+def param_texts(name: Any, value: Any) -> list[str]:
+    """Return the texts that a parameter is sent as: several for a list, none for None.
+
+    Raises:
+        TypeError: A name that is no string, or a value that has no text of its
+            own; that of Python is not what anybody means to send.
+        ValueError: A number that is not finite.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a parameter must be a string, got {type(name).__name__}")
+    return [_param_text(name, one) for one in _listed(value) if one is not None]
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _param_text(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, (str, int, float)):
+        raise TypeError(
+            f"parameter {name!r} must be a string, a number, True, False, None or a list of "
+            f"these, got {type(value).__name__}"
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"parameter {name!r} is no finite number")
+    return str(value)
 
 
 def _check_host(parts: Any) -> None:
@@ -159,13 +190,3 @@ def _ascii(text: str) -> str:
         return quote(text, safe=_KEEP)
     except UnicodeEncodeError:
         raise ValueError("url has a lone surrogate, which has no UTF-8 form") from None
-
-
-def _pairs(params: Params) -> Iterable[tuple[str, Any]]:
-    items = params.items() if isinstance(params, Mapping) else params
-    for name, value in items:
-        values = value if isinstance(value, (list, tuple)) else [value]
-        for one in values:
-            if one is None:
-                continue
-            yield name, str(one).lower() if isinstance(one, bool) else one

@@ -104,7 +104,7 @@ def read_submission(head: Head, body: bytes) -> Submission:
         stream=head.get("stream"),
         idle_timeout=head.get("idle_timeout"),
         proxy_url=head.get("proxy_url"),
-        secret_params=tuple((n, _reference(v)) for n, v in head.get("secret_params", ())),
+        secret_params=tuple((n, _unvalue(v)) for n, v in head.get("secret_params", ())),
         json_secrets=head.get("json_secrets", False),
     )
     return Submission(

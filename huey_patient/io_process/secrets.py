@@ -35,22 +35,20 @@ def resolve(
     if not request.secret_names():
         return request, []
 
-    def value(reference: SecretReference) -> str:
-        known = secrets.get(reference.name)
-        if known is None:
-            raise SecretNotFound(f"no secret {reference.name!r} is registered in the consumer")
-        if not known.may_go_to(request.url):
-            raise SecretNotFound(f"the secret {reference.name!r} is not for this host")
-        return f"{reference.prefix}{known.value}{reference.suffix}"
+    values = {name: _value(name, request.url, secrets) for name in request.secret_names()}
+
+    def text(field: str | SecretReference) -> str:
+        if isinstance(field, str):
+            return field
+        return f"{field.prefix}{values[field.name]}{field.suffix}"
 
     headers: Headers[str | SecretReference] = Headers(
-        (name, value(field) if isinstance(field, SecretReference) else field)
-        for name, field in request.headers.pairs()
+        (name, text(field)) for name, field in request.headers.pairs()
     )
-    params = [(name, value(reference)) for name, reference in request.secret_params]
+    params = [(name, text(field)) for name, field in request.secret_params]
     body = request.body
     if request.json_secrets and body:
-        body = orjson.dumps(_inside(orjson.loads(body), value))
+        body = orjson.dumps(_inside(orjson.loads(body), text))
     problem = None
     try:
         resolved = dataclasses.replace(request, headers=headers, body=body, secret_params=())
@@ -62,12 +60,21 @@ def resolve(
     return resolved, params
 
 
-def _inside(node: Any, value: Callable[[SecretReference], str]) -> Any:
+def _value(name: str, url: str, secrets: Mapping[str, SecretValue]) -> str:
+    known = secrets.get(name)
+    if known is None:
+        raise SecretNotFound(f"no secret {name!r} is registered in the consumer")
+    if not known.may_go_to(url):
+        raise SecretNotFound(f"the secret {name!r} is not for this host")
+    return str(known.value)
+
+
+def _inside(node: Any, text: Callable[[SecretReference], str]) -> Any:
     """Return JSON values with every marker replaced."""
     if reference := SecretReference.from_json(node):
-        return value(reference)
+        return text(reference)
     if isinstance(node, dict):
-        return {key: _inside(child, value) for key, child in node.items()}
+        return {key: _inside(child, text) for key, child in node.items()}
     if isinstance(node, list):
-        return [_inside(child, value) for child in node]
+        return [_inside(child, text) for child in node]
     return node

@@ -118,6 +118,16 @@ def test_a_preprocessor_sees_what_is_sent_secrets_included(patient, ask, server,
     assert "s3cr3t" not in response.url
 
 
+def test_secrets_among_the_values_of_a_parameter_arrive_in_their_places(patient, ask, server):
+    patient.register_secret("key", "s3cr3t value")
+
+    ask("GET", server.url + "/echo", params={"a": ["1", secret("key"), "2"], "b": "3"})
+    ask("GET", server.url + "/echo", params=[("a", secret("key")), ("a", "1")])
+
+    targets = [one.target for one in server.asked]
+    assert targets == ["/echo?a=1&b=3&a=s3cr3t+value&a=2", "/echo?a=s3cr3t+value&a=1"]
+
+
 def test_each_sees_what_those_before_it_have_changed(ask, server, seen):
     ask("GET", server.url + "/echo?a=1", preprocessors=["look", "stamp", "look", "stamp"])
 

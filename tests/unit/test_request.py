@@ -212,6 +212,31 @@ def test_secrets_are_found_wherever_they_stand():
     assert request.json_secrets
 
 
+@pytest.mark.parametrize(
+    ("params", "url", "apart"),
+    [
+        ({"a": [secret("k"), "b"]}, "", (("a", secret("k")), ("a", "b"))),
+        ([("a", secret("k")), ("a", "1")], "", (("a", secret("k")), ("a", "1"))),
+        ({"a": ("1", secret("k"), 2), "b": True}, "?a=1&b=true", (("a", secret("k")), ("a", "2"))),
+        ({"a": [secret("k"), None, False]}, "", (("a", secret("k")), ("a", "false"))),
+    ],
+)
+def test_a_secret_among_values_of_one_name_keeps_its_place(params, url, apart):
+    request = Request("GET", URL, params=params)
+
+    assert request.url == URL + url
+    assert request.secret_params == apart
+    assert request.secret_names() == ("k",)
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": secret("k")}, [[secret("k")]], [secret("k"), b"x"], [["x"]], b"x"]
+)
+def test_what_cannot_be_a_parameter_is_refused_at_the_call(value):
+    with pytest.raises(TypeError, match="parameter 'a' must be"):
+        Request("GET", URL, params={"a": value})
+
+
 @pytest.mark.parametrize("name", ["", None])
 def test_a_secret_without_a_name_is_refused(name):
     with pytest.raises(ValueError, match="name"):
@@ -231,7 +256,7 @@ def test_a_request_survives_being_written_and_read():
     request = Request(
         "POST",
         URL,
-        params={"a": 1, "key": secret("k", suffix="!")},
+        params={"a": 1, "key": [secret("k", suffix="!"), "plain"]},
         headers={"X": "1", "Y": secret("s")},
         json={"t": secret("j")},
         timeout=5,

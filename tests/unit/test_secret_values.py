@@ -21,7 +21,7 @@ def test_a_secret_stands_where_its_reference_stood():
     request = Request(
         "POST",
         URL,
-        params={"token": secret("key", suffix="!")},
+        params={"token": [secret("key", suffix="!"), "plain"]},
         headers=[("A", secret("key", prefix="Bearer ")), ("A", "plain")],
         json={"deep": [{"key": secret("key")}, "plain", 1], "other": {"x": None}},
     )
@@ -33,7 +33,7 @@ def test_a_secret_stands_where_its_reference_stood():
         "deep": [{"key": "s3cr3t"}, "plain", 1],
         "other": {"x": None},
     }
-    assert params == [("token", "s3cr3t!")]
+    assert params == [("token", "s3cr3t!"), ("token", "plain")]
     assert resolved.url == URL  # the parameter is added to what is sent, and to nothing shown
     assert resolved.secret_names() == ()
     assert resolved.json_secrets  # the body still may not cross origins

@@ -128,12 +128,33 @@ def test_params_are_appended_form_encoded(url, params, joined):
     assert with_params(url, params) == joined
 
 
+@pytest.mark.parametrize("value", [b"CANARY", {"a": 1}, {1}, [["x"]], [b"x"], object(), object])
+def test_a_parameter_that_has_no_text_of_its_own_is_refused(value):
+    with pytest.raises(TypeError, match="parameter 'key' must be a string, a number") as caught:
+        with_params("http://a.test/", {"key": value})
+
+    assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, float("-inf")]])
+def test_a_parameter_that_is_no_finite_number_is_refused(value):
+    with pytest.raises(ValueError, match="parameter 'key' is no finite number"):
+        with_params("http://a.test/", {"key": value})
+
+
+@pytest.mark.parametrize("name", [b"a", 1, None])
+def test_a_parameter_is_named_by_a_string(name):
+    with pytest.raises(TypeError, match="name of a parameter"):
+        with_params("http://a.test/", {name: "x"})
+
+
 @pytest.mark.parametrize(
     ("params", "merged"),
     [
         (None, {}),
         ({"a": 1}, {"a": 1}),
         ([("a", 1), ("b", 2), ("a", 3), ("a", 4)], {"a": [1, 3, 4], "b": 2}),
+        ([("a", 1), ("a", [2, 3]), ("b", (4, 5)), ("b", 6)], {"a": [1, 2, 3], "b": [4, 5, 6]}),
     ],
 )
 def test_params_become_a_dictionary_that_repeats_nothing(params, merged):
