@@ -105,6 +105,9 @@ class Request:
     #: Secret parameters, and what follows them under the same name.
     secret_params: tuple[tuple[str, str | SecretReference], ...] = ()
     json_secrets: bool = False  #: Whether the body is JSON with secret markers in it.
+    #: Values of the secrets, once they are in their places: no URL that is shown
+    #: may hold one.  Never stored.
+    hidden: frozenset[str] = frozenset()
 
     def __post_init__(self, params: Params | None, json: Any) -> None:
         set_ = object.__setattr__
@@ -157,6 +160,7 @@ class Request:
         to the cost of a call.
         """
         request = object.__new__(cls)
+        fields["hidden"] = frozenset()
         for name in cls.__slots__:
             object.__setattr__(request, name, fields[name])
         return request

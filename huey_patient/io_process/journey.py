@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from ..errors import Blocked, RequestError, ResponseTooLarge, StreamInterrupted
 from ..headers import Headers
@@ -18,6 +16,7 @@ from . import retries
 from .failures import Failure
 from .outgoing import Outgoing, Preprocessor, outgoing
 from .redirects import Hop
+from .shown import shown
 
 __all__ = ["Answer", "Journey"]
 
@@ -28,7 +27,7 @@ class Answer:
 
     status: int
     headers: Headers[str]
-    content: bytearray = field(default_factory=bytearray)
+    content: bytearray = field(default_factory=bytearray, repr=False)
     decoded: bool = True
 
 
@@ -140,14 +139,7 @@ class Journey:
         }
 
     def _shown(self, url: str) -> str:
-        # Servers like to repeat a query in their Location.
-        for spelling in self._secret_spellings():
-            url = url.replace(spelling, "***")
-        return url
-
-    def _secret_spellings(self) -> Iterator[str]:
-        for _, value in self._secret_params:
-            yield from {quote_plus(value), quote(value, safe=""), value} - {""}
+        return shown(url, self.request.hidden)
 
 
 def _headers(request: Request) -> Headers[str]:

@@ -7,7 +7,7 @@ miss each header that it does not know, and an API key may be in any.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urljoin, urlsplit
 
 from ..errors import Blocked, InvalidResponse, RedirectLoop, TooManyRedirects
@@ -31,9 +31,9 @@ class Hop:
     """One URL of a request's way, and what is sent there."""
 
     method: str
-    url: str
+    url: str = field(repr=False)
     headers: Headers[str]
-    body: bytes | None
+    body: bytes | None = field(repr=False)
     crossed: bool = False  #: Whether an origin was left on the way; never undone.
     secret_body: bool = False  #: Whether the body holds a secret.
 

@@ -22,8 +22,8 @@ __all__ = ["resolve"]
 def resolve(
     request: Request, secrets: Mapping[str, SecretValue]
 ) -> tuple[Request, list[tuple[str, str]]]:
-    """Return ``request`` with values in place of its secrets, and the values of its
-    secret parameters, which no URL that is shown may hold.
+    """Return ``request`` with values in place of its secrets, and its secret parameters,
+    which stand in no URL but the one that is sent.
 
     The URL of the request decides whether a secret may go there.  Where a
     redirect leads does not matter: secrets do not cross origins.
@@ -49,9 +49,12 @@ def resolve(
     body = request.body
     if request.json_secrets and body:
         body = orjson.dumps(_inside(orjson.loads(body), text))
+    hidden = frozenset(values.values())
     problem = None
     try:
-        resolved = dataclasses.replace(request, headers=headers, body=body, secret_params=())
+        resolved = dataclasses.replace(
+            request, headers=headers, body=body, secret_params=(), hidden=hidden
+        )
     except ValueError as reason:
         problem = str(reason)
     # Outside the clause above, so that the error has no context: its frames hold values.

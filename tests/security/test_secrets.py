@@ -9,16 +9,18 @@ variables of their frames included.  Nothing is sealed here: there is no key.
 from __future__ import annotations
 
 import logging
+import socket
 import subprocess
 import traceback
 import uuid
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 from huey import MemoryHuey
 from support.consumer import App
 from support.desk import Desk
-from support.raw import RawServer, says
+from support.raw import RawServer, Script, response, says
 from support.web import Answer, WebServer
 
 from huey_patient import Patient, RequestError, secret
@@ -57,7 +59,7 @@ def sign(outgoing):
 
 @pytest.fixture
 def canary(tmp_path: Path) -> str:
-    text = f"canary-{uuid.uuid4().hex}"
+    text = f"{uuid.uuid4().hex}/+%1 x"  # the beginning stays the same in every encoding
     (tmp_path / "canary").write_text(text)
     (tmp_path / "failing_signature.py").write_text(SIGNATURE)
     return text
@@ -84,7 +86,36 @@ def cut() -> RawServer:
         yield started
 
 
-def cases(server: WebServer, garbled: RawServer, cut: RawServer) -> list[tuple[str, str, dict]]:
+@pytest.fixture
+def parrot(canary: str) -> RawServer:
+    with RawServer(repeats(canary)) as started:
+        yield started
+
+
+def repeats(value: str) -> Script:
+    """A server that repeats a secret in its Location, and then may hang up."""
+    locations = {
+        "/plain": f"/end/200/{value.replace(' ', '+')}",
+        "/quoted": f"/end/200?next={quote(value, safe='')}",
+        "/within": f"/end/200?a=1&next=%2Fx%3Fy%3D{quote(quote_plus(value))}&b=2",
+    }
+    locations |= {name + "/cut": to.replace("/200", "/cut") for name, to in locations.items()}
+
+    def script(connection: socket.socket, request: bytes) -> bool:
+        path = request.split(b" ")[1].decode().partition("?")[0]
+        if path in locations:
+            there = b"Location: " + locations[path].encode()
+            connection.sendall(response(b"", there, status=b"307 Over there"))
+        elif path.startswith("/end/200"):
+            connection.sendall(response(b"fine"))
+        return not path.startswith("/end/cut")
+
+    return script
+
+
+def cases(
+    server: WebServer, garbled: RawServer, cut: RawServer, parrot: RawServer
+) -> list[tuple[str, str, dict]]:
     """How each call is to end, and how it is made."""
     ok = server.answer("/ok", Answer(200, b"fine"))
     large = server.answer("/large", Answer(200, b"x" * 2_000_000))
@@ -102,6 +133,9 @@ def cases(server: WebServer, garbled: RawServer, cut: RawServer) -> list[tuple[s
         ("configuration", f"http://localhost:{server.port}/", {}),
         ("configuration", ok, {"preprocessors": "failing"}),
         ("expired", ok, {"expires": 0}),
+        *[("response", f"{parrot.url}/{how}", {}) for how in ("plain", "quoted", "within")],
+        ("connection", f"{parrot.url}/plain/cut", {"retries": 0}),
+        ("connection", f"{parrot.url}/within/cut", {"retries": 0}),
     ]
 
 
@@ -141,6 +175,7 @@ def test_s1_a_canary_is_found_nowhere_whatever_becomes_of_the_call(
     server: WebServer,
     garbled: RawServer,
     cut: RawServer,
+    parrot: RawServer,
     outside: bool,
 ) -> None:
     settings: dict[str, object] = {"deny_ports": (9,), "max_redirects": 1}
@@ -151,7 +186,7 @@ def test_s1_a_canary_is_found_nowhere_whatever_becomes_of_the_call(
         made = {"callback": app.module.look, **places()}
         held = app.patient.post(f"{server.url}/hold", timeout=50, **made)
         wanted = {}
-        for kind, url, options in cases(server, garbled, cut):
+        for kind, url, options in cases(server, garbled, cut, parrot):
             wanted[app.patient.post(url, **made, **options).id] = kind
         plain = app.patient.post("http://127.0.0.1:1/", callback=app.module.plain, **places())
         waiting = stored(tmp_path)
@@ -168,7 +203,7 @@ def test_s1_a_canary_is_found_nowhere_whatever_becomes_of_the_call(
     assert {id: seen[0] for id, seen in told.items()} == {**wanted, held.id: "canceled"}
     sent = next(one for one in server.asked if one.path == "/ok")
     assert sent.header("x-key") == f"Bearer {canary}"
-    assert canary in sent.target
+    assert quote_plus(canary) in sent.target
     assert canary.encode() in sent.body
     assert server.hits("/") == 0  # of localhost, which the secret is not for
     assert b"X-Key" in waiting  # what is searched is there, and readable
@@ -176,7 +211,42 @@ def test_s1_a_canary_is_found_nowhere_whatever_becomes_of_the_call(
     assert "DEBUG" in log
     searched = [waiting, stored(tmp_path), environs, log.encode(), repr(told).encode()]
     for place in searched:
-        assert canary.encode() not in place
+        assert canary[:32].encode() not in place
+
+
+@pytest.mark.parametrize("how", ["plain", "quoted", "within"])
+@pytest.mark.parametrize("ending", ["", "/cut"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"headers": {"X-Key": secret("key", prefix="Bearer ")}},
+        {"params": {"key": secret("key")}},
+        {"params": {"key": ["1", secret("key", prefix="<", suffix=">")]}},
+        {"json": {"deep": [secret("key")]}},
+    ],
+    ids=["header", "parameter", "parameter with more", "json"],
+)
+def test_s1_what_a_server_repeats_of_a_secret_is_in_no_url(
+    how: str, ending: str, place: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    value = "CAN/ARY+1%ZZ x"
+    patient = Patient(MemoryHuey(uuid.uuid4().hex, immediate=True), retries=0)
+    patient.register_secret("key", value)
+    ended: list[object] = []
+
+    @patient.callback
+    def keep(outcome):
+        ended.append(outcome)
+
+    with RawServer(repeats(value)) as parrot, caplog.at_level(logging.DEBUG):
+        patient.post(f"{parrot.url}/{how}{ending}", callback=keep, **place)
+
+    [outcome] = ended
+    assert isinstance(outcome, RequestError) == bool(ending)
+    assert "***" in outcome.url
+    told = repr(outcome) + str(outcome) + outcome.url + repr(outcome.redirects) + caplog.text
+    assert "CAN" not in told
+    assert "ARY" not in told
 
 
 @pytest.mark.parametrize("reason", [Reason.ABANDONED, Reason.INTERRUPTED, Reason.UNREADABLE])
