@@ -42,7 +42,7 @@ class Failure(Exception):
         super().__init__(message)
         self.error = error
         self.message = message
-        #: Whether no response had begun, so that another attempt may help.
+        #: Whether no byte of a response had come, so that another attempt may help.
         self.before_answer = before_answer
         #: Whether the last URL was left, and led nowhere.
         self.left_behind = left_behind
@@ -79,10 +79,17 @@ def failure_of(reason: Exception, *, answered: bool, secure: bool) -> Failure:
     for kind, error, message in _MEANINGS:
         if isinstance(reason, kind):
             return Failure(error, message)
+    if isinstance(reason, aiohttp.ServerDisconnectedError) and _has_begun(reason):
+        return Failure(ConnectFailed, "the connection broke in the head of the answer")
     if isinstance(reason, (aiohttp.ClientConnectionError, OSError)):
         text = "the connection broke before the " + ("body was complete" if answered else "answer")
         return Failure(ConnectFailed, text, before_answer=not answered)
     return Failure(RequestError, f"unexpected {type(reason).__name__}")
+
+
+def _has_begun(reason: aiohttp.ServerDisconnectedError) -> bool:
+    # aiohttp hands over what it had parsed of a head; a text when that was nothing.
+    return not isinstance(reason.message, str)
 
 
 def _no_connection(reason: aiohttp.ClientConnectorError, secure: bool) -> Failure:

@@ -220,7 +220,8 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
 def _wait(journey: Journey, outcome: Answer | Failure) -> float | None:
     """Seconds until the next attempt; None when ``outcome`` is the last."""
     if isinstance(outcome, Failure):
-        return journey.wait(None) if outcome.before_answer else None
+        again = outcome.before_answer and journey.may_repeat()
+        return journey.wait(None) if again else None
     statuses = journey.request.retry_statuses
     if not retries.wants_another(outcome.status, outcome.headers, statuses):
         return None

@@ -60,6 +60,7 @@ class Journey:
         )
         self.attempts = 1
         self.stream: Answer | None = None  #: A stream that has begun and not ended.
+        self._sent: Outgoing | None = None  # What left last, as preprocessors made it.
         self.visited: list[Hop] = []  #: Hops left behind, oldest first.
         self.hop = Hop(
             method=request.method,
@@ -78,12 +79,17 @@ class Journey:
         hop = self.hop
         if self._secret_params and not self.visited:
             hop = replace(hop, url=with_params(hop.url, self._secret_params))
-        return outgoing(
+        self._sent = outgoing(
             hop,
             self._settings,
             request_id=self._request_id,
             preprocessors=self._preprocessors,
         )
+        return self._sent
+
+    def may_repeat(self) -> bool:
+        """Whether what was sent last may be sent again though the server may have acted on it."""
+        return self._sent is not None and retries.may_repeat(self._sent.method, self._sent.headers)
 
     def go(self, hop: Hop) -> None:
         """Leave the present hop for ``hop``."""

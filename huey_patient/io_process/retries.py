@@ -38,8 +38,14 @@ def further_attempts(request: Request, settings: Settings) -> int:
 
 
 def may_repeat(method: str, headers: Mapping[str, str]) -> bool:
-    """Whether a send that may have reached the server can be repeated."""
-    return method in _IDEMPOTENT or "idempotency-key" in headers
+    """Whether a send that may have reached the server can be repeated.
+
+    Args:
+        method: As it was sent.
+        headers: As they were sent, found in any spelling; a preprocessor may have
+            taken the key away.
+    """
+    return method in _IDEMPOTENT or bool(headers.get("idempotency-key"))
 
 
 def wants_another(status: int, headers: Mapping[str, str], statuses: frozenset[int]) -> bool:

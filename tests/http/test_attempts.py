@@ -73,6 +73,47 @@ def test_a_kept_connection_that_died_is_replaced_by_an_attempt(method, naps):
     assert answer.attempts == 2
 
 
+def without_key(outgoing):
+    del outgoing.headers["Idempotency-Key"]
+
+
+def empty_key(outgoing):
+    outgoing.headers["idempotency-key"] = ""
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+@pytest.mark.parametrize("change", [without_key, empty_key])
+@pytest.mark.parametrize("fault", [hangs_up, resets])
+def test_what_left_without_a_key_may_have_been_done_and_is_not_sent_again(
+    method, change, fault, naps
+):
+    with RawServer(fault, OK) as server:
+        with pytest.raises(ConnectFailed) as caught:
+            send(Request(method, server.url), naps=naps, options={"preprocessors": [change]})
+
+    assert caught.value.attempts == len(server.requests) == 1
+
+
+def test_a_status_that_was_named_is_tried_again_without_a_key_too(server, naps):
+    url = server.answer("/x", Answer(503), Answer(200))
+    request = Request("POST", url, retry_statuses={503})
+
+    assert send(request, naps=naps, options={"preprocessors": [without_key]}).attempts == 2
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX-Half: 1", b"HTTP/1.1 503 X\r\nA: b\r\n"],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_answer_that_broke_off_in_its_head_is_not_asked_for_again(method, begun, naps):
+    with RawServer(after(hangs_up, begun), OK) as server:
+        with pytest.raises(ConnectFailed, match="broke in the head of the answer") as caught:
+            send(Request(method, server.url), naps=naps)
+
+    assert caught.value.attempts == len(server.requests) == 1
+
+
 def test_the_retries_of_the_request_beat_those_of_the_settings(naps):
     with RawServer(hangs_up) as server:
         with pytest.raises(ConnectFailed) as caught:

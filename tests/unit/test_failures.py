@@ -6,6 +6,8 @@ import ssl
 import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.http import HttpVersion11, RawResponseMessage
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from huey_patient.errors import (
     Blocked,
@@ -22,6 +24,9 @@ SECURE = ConnectionKey("CANARY", 443, True, True, None, None, None)
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "CANARY")
 CERTIFICATE = ssl.SSLCertVerificationError(1, "CANARY")
 CERTIFICATE.verify_message = "self-signed certificate"
+HALF_A_HEAD = RawResponseMessage(
+    HttpVersion11, 200, "OK", CIMultiDictProxy(CIMultiDict()), (), False, None, False, False
+)
 
 CASES = [
     (aiohttp.ClientConnectorError(PLAIN, REFUSED), ConnectFailed, True),
@@ -33,6 +38,8 @@ CASES = [
     (aiohttp.ClientConnectorCertificateError(SECURE, CERTIFICATE), TLSFailed, False),
     (aiohttp.ConnectionTimeoutError("CANARY"), RequestTimeout, True),
     (aiohttp.ServerDisconnectedError("CANARY"), ConnectFailed, True),
+    (aiohttp.ServerDisconnectedError(None), ConnectFailed, True),
+    (aiohttp.ServerDisconnectedError(HALF_A_HEAD), ConnectFailed, False),
     (aiohttp.ClientOSError(errno.ECONNRESET, "CANARY"), ConnectFailed, True),
     (aiohttp.ClientConnectionResetError("CANARY"), ConnectFailed, True),
     (BrokenPipeError("CANARY"), ConnectFailed, True),

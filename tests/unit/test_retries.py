@@ -38,6 +38,7 @@ def test_an_idempotent_method_may_be_repeated(method):
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_another_method_may_be_repeated_only_with_an_idempotency_key(method):
     assert not retries.may_repeat(method, Headers())
+    assert not retries.may_repeat(method, Headers({"Idempotency-Key": ""}))
     assert retries.may_repeat(method, Headers({"Idempotency-Key": "k"}))
 
 
