@@ -28,6 +28,7 @@ from .references import References
 from .secret_values import SecretValues
 from .settings import Settings
 from .stores.base import Store
+from .tls import client_context
 from .version import __version__
 
 __all__ = ["Carriage"]
@@ -86,6 +87,9 @@ class Carriage:
             for sentence in weaknesses:
                 log.warning("%s", sentence)
         self._check_descriptors()
+        # The I/O process would die of a mistake in them, over and over.
+        if self._settings.ca_file is not None or self._settings.client_cert is not None:
+            client_context(self._settings)
 
     def _check_descriptors(self) -> None:
         connections = self._settings.max_connections

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import functools
 import socket
-import ssl
 import sys
 from asyncio import sslproto
 from collections.abc import Callable, Iterator
@@ -19,8 +18,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
-from ..errors import ConfigurationError
 from ..settings import Settings
+from ..tls import client_context
 from .addresses import is_private
 from .failures import GarbledBody
 
@@ -121,7 +120,7 @@ def new_session(settings: Settings, resolver: Resolver) -> aiohttp.ClientSession
     """Return the one session of a client; inside its running loop.
 
     Raises:
-        ConfigurationError: ``ca_file`` or ``client_cert`` cannot be read.
+        ConfigurationError: ``ca_file`` or ``client_cert`` cannot be used.
     """
     connector = PooledConnector(
         idle_hosts=settings.connection_pool_size,
@@ -132,7 +131,7 @@ def new_session(settings: Settings, resolver: Resolver) -> aiohttp.ClientSession
         ttl_dns_cache=_DNS_TTL,
         resolver=resolver,
         socket_factory=_socket_factory(settings.block_private_addresses),
-        ssl=_tls_context(settings),
+        ssl=client_context(settings),
         # Older Pythons leave TLS connections open whose servers do not answer a close.
         enable_cleanup_closed=sys.version_info < (3, 12, 7),
     )
@@ -225,17 +224,3 @@ def _socket_factory(block_private: bool) -> Callable[[Any], socket.socket]:
         return made
 
     return make
-
-
-def _tls_context(settings: Settings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-        if settings.client_cert is not None:
-            cert = settings.client_cert
-            context.load_cert_chain(*((cert,) if isinstance(cert, str) else cert))
-    except (OSError, ssl.SSLError) as reason:
-        raise ConfigurationError(f"ca_file or client_cert cannot be read: {reason}") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Without it, a server that speaks HTTP/2 first may choose that.
-    context.set_alpn_protocols(["http/1.1"])
-    return context
