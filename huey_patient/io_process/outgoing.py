@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from ..errors import PreprocessorFailed, without_query
 from ..headers import check_name, check_value
 from ..settings import Settings
-from ..urls import checked_url, with_params
+from ..urls import checked_url, param_texts, with_params
 from .bodies import ACCEPT_ENCODING
 from .failures import Failure
 from .redirects import Hop
@@ -20,24 +20,40 @@ __all__ = ["Outgoing", "Preprocessor", "outgoing"]
 class Outgoing:
     """One send, as a preprocessor sees it: it may change headers and add parameters."""
 
-    __slots__ = ("_url", "body", "headers", "method")
+    __slots__ = ("_added", "_body", "_headers", "_method", "_url")
 
     def __init__(
         self, method: str, url: str, headers: CIMultiDict[str], body: bytes | None
     ) -> None:
-        self.method = method
+        self._method = method
         self._url = url
-        self.headers = headers  #: Found in any spelling; ``headers[name] = value`` sets.
-        self.body = body
+        self._headers = headers
+        self._body = body
+        self._added: list[tuple[str, str]] = []
+
+    @property
+    def method(self) -> str:
+        """The method, in upper case."""
+        return self._method
 
     @property
     def url(self) -> str:
         """The URL with all its parameters, secret ones included."""
-        return self._url
+        return with_params(self._url, self._added)
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """Found in any spelling; ``headers[name] = value`` sets."""
+        return self._headers
+
+    @property
+    def body(self) -> bytes | None:
+        """The body as it is sent, or None."""
+        return self._body
 
     def add_param(self, name: str, value: str) -> None:
         """Append one parameter to the query."""
-        self._url = with_params(self._url, [(name, value)])
+        self._added += [(name, text) for text in param_texts(name, value)]
 
     def __repr__(self) -> str:
         names = ", ".join(self.headers)
@@ -63,25 +79,29 @@ def outgoing(
         headers.setdefault("Idempotency-Key", request_id)
     if settings.user_agent is not None:
         headers.setdefault("User-Agent", settings.user_agent)
+    # A signature is for the origin that it was asked for.
+    signing = () if hop.crossed else tuple(preprocessors)
     leaving = Outgoing(hop.method, hop.url, headers, hop.body)
-    if hop.crossed:
-        return leaving  # A signature is for the origin that it was asked for.
-    for preprocess in preprocessors:
-        _run(preprocess, leaving)
-    return leaving
+    return _changed(leaving, hop, signing) if signing else leaving
 
 
-def _run(preprocess: Preprocessor, leaving: Outgoing) -> None:
+def _changed(leaving: Outgoing, hop: Hop, preprocessors: Iterable[Preprocessor]) -> Outgoing:
     problem = None
     try:
-        preprocess(leaving)
-        checked_url(leaving.url)
+        for preprocess in preprocessors:
+            preprocess(leaving)
+        # Made anew from what was checked before: a preprocessor that reached into
+        # `leaving` changes neither host, method nor body.
+        url = checked_url(with_params(hop.url, leaving._added))
+        leaving = Outgoing(hop.method, url, leaving.headers, hop.body)
         for name, value in leaving.headers.items():
             check_name(name)
             check_value(name, value)
-    except Exception as reason:
+    # One that calls sys.exit() must not end everybody else's requests.
+    except (Exception, SystemExit) as reason:
         # Its text may hold what it signed with; the name of its class may not.
         problem = type(reason).__name__
     # Outside the clause above, so that no context keeps the exception alive.
     if problem is not None:
         raise Failure(PreprocessorFailed, f"a preprocessor raised {problem}")
+    return leaving

@@ -35,4 +35,10 @@ class Preprocessors:
                 self._loaded[name] = dotted.imported("a preprocessor", self._paths[name])
             except ConfigurationError as reason:
                 raise PreprocessorFailed(str(reason)) from None
+            # A module may raise anything at its import, and even leave.
+            except (Exception, SystemExit) as reason:
+                raise PreprocessorFailed(
+                    f"a preprocessor {self._paths[name]!r} cannot be imported "
+                    f"({type(reason).__name__})"
+                ) from None
         return self._loaded[name]

@@ -177,6 +177,57 @@ def test_no_signature_and_no_preprocessor_follows_to_another_origin(ask, server,
     assert "stamp" not in other.asked[0].target
 
 
+@pytest.mark.parametrize(
+    ("name", "raised"),
+    [
+        ("set_method", "AttributeError"),
+        ("set_body", "AttributeError"),
+        ("set_url", "AttributeError"),
+        ("set_headers", "AttributeError"),
+        ("add_bytes", "TypeError"),
+        ("add_a_line", "ValueError"),
+        ("leave", "SystemExit"),
+    ],
+)
+def test_what_a_preprocessor_may_not_change_it_cannot(patient, ask, server, name, raised):
+    patient.register_preprocessor(name, f"support.signing:{name}")
+
+    error = ask("POST", server.url + "/echo", body="x", preprocessors=name)
+
+    assert error.kind == "configuration"
+    assert f"a preprocessor raised {raised}" in error.message
+    assert server.hits() == 0
+
+
+def test_what_is_sent_goes_to_the_host_that_was_checked_whatever_was_reached_into(
+    patient, ask, server
+):
+    patient.register_preprocessor("reach_in", "support.signing:reach_in")
+
+    ask("POST", server.url + "/echo", body="x", preprocessors=["reach_in", "stamp"])
+
+    [asked] = server.asked
+    assert (asked.method, asked.body, asked.target) == ("POST", b"x", "/echo?stamp=a+b%26c")
+    assert asked.header("host") == server.url.removeprefix("http://")
+
+
+@pytest.mark.parametrize("error", ["ValueError", "SystemExit", "SyntaxError"])
+def test_a_module_that_fails_to_import_is_a_preprocessor_that_failed(
+    patient, ask, server, tmp_path, monkeypatch, error
+):
+    name = f"failing_{uuid.uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text(f"raise {error}('CANARY')")
+    monkeypatch.syspath_prepend(tmp_path)
+    patient._preprocessors["broken"] = f"{name}:sign"
+
+    outcome = ask("GET", server.url + "/echo", preprocessors="broken")
+
+    assert outcome.kind == "configuration"
+    assert f"'{name}:sign' cannot be imported ({error})" in outcome.message
+    assert "CANARY" not in outcome.message
+    assert server.hits() == 0
+
+
 @pytest.mark.parametrize("name", ["fail", "break_a_header"])
 def test_a_preprocessor_that_fails_ends_the_request_unsent(ask, server, name):
     error = ask("GET", server.url + "/echo?canary", preprocessors=name)

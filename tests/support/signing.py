@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import sys
 from typing import Any
 
 KEY = b"signing-key"
@@ -48,6 +49,44 @@ def fail(outgoing: Any) -> None:
 def break_a_header(outgoing: Any) -> None:
     """Set what cannot be sent."""
     outgoing.headers["X-Broken"] = "a\r\nb"
+
+
+def set_method(outgoing: Any) -> None:
+    """Change what is not its own to change; so do the next three."""
+    outgoing.method = "PUT"
+
+
+def set_body(outgoing: Any) -> None:
+    outgoing.body = b"changed"
+
+
+def set_url(outgoing: Any) -> None:
+    outgoing.url = "http://other.test/"
+
+
+def set_headers(outgoing: Any) -> None:
+    outgoing.headers = {"X-Only": "this"}
+
+
+def reach_in(outgoing: Any) -> None:
+    """Change it where no preprocessor should look."""
+    for name, value in {"method": "PUT", "body": b"changed", "url": "http://a.test/"}.items():
+        setattr(outgoing, f"_{name}", value)
+
+
+def add_bytes(outgoing: Any) -> None:
+    """Add what has no text of its own."""
+    outgoing.add_param("a", b"x")
+
+
+def add_a_line(outgoing: Any) -> None:
+    """Name a header that is none."""
+    outgoing.headers["X: y\r\nZ"] = "1"
+
+
+def leave(outgoing: Any) -> None:
+    """Try to end the process."""
+    sys.exit(1)
 
 
 def no_argument() -> None:
