@@ -32,7 +32,8 @@ _V4: tuple[IPv4Network, ...] = tuple(
 _V6: tuple[IPv6Network, ...] = tuple(
     IPv6Network(block)
     for block in """
-    ::/96 100::/64 2001:db8::/32 3fff::/20 5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8
+    ::/96 100::/64 100:0:0:1::/64 2001:2::/48 2001:10::/28 2001:20::/28 2001:db8::/32 3fff::/20
+    5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8
     """.split()
 )
 #: IPv6 networks whose addresses carry an IPv4 address, and how far it is shifted.
@@ -50,6 +51,8 @@ _CARRIERS: tuple[tuple[IPv6Network, int], ...] = tuple(
 _OPAQUE: tuple[IPv6Network, ...] = tuple(
     IPv6Network(block) for block in ("64:ff9b:1::/48", "2001::/32")
 )
+#: ISATAP: an IPv4 address behind one of these, in the lower half of any IPv6 one.
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 
 def is_private(address: str) -> bool:
@@ -64,11 +67,19 @@ def is_private(address: str) -> bool:
     except ValueError:
         return True
     if isinstance(parsed, IPv6Address):
+        if _is_private_isatap(parsed):
+            return True
         carried = _carried(parsed)
         if carried is None:
             return any(parsed in block for block in _V6 + _OPAQUE)
         parsed = carried
     return any(parsed in block for block in _V4)
+
+
+def _is_private_isatap(address: IPv6Address) -> bool:
+    lower = int(address) & 0xFFFF_FFFF_FFFF_FFFF
+    inside = IPv4Address(lower & 0xFFFF_FFFF)
+    return lower >> 32 in _ISATAP and any(inside in block for block in _V4)
 
 
 def refusal(url: str, settings: Settings) -> str | None:
