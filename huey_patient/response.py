@@ -116,8 +116,11 @@ class Response:
             force: Read it even when the Content-Type says something else.
 
         Raises:
-            InvalidResponse: Another Content-Type: an error in JSON, for example.
+            InvalidResponse: Another Content-Type: an error in JSON, for example; or
+                a body that came in a coding that we do not undo.
         """
+        if not self.decoded:  # It would be an empty list, and look like a stream without events.
+            raise self._invalid("the body came in a coding that is not undone")
         if not force and not self.is_event_stream:
             raise self._invalid(f"Content-Type is not text/event-stream (got: {self.content_type})")
         return EventParser().feed(self.content)

@@ -150,6 +150,14 @@ def test_a_long_content_type_is_read_no_further_than_its_first_kilobyte():
     assert answered(b"", f"text/plain{padding[:900]}charset=utf-8").charset == "utf-8"
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_events_of_a_body_that_was_not_decoded_are_no_empty_list(force):
+    response = answered(b"\x1f\x8bdata: 1\n\n", "text/event-stream", decoded=False)
+
+    with pytest.raises(InvalidResponse, match="came in a coding"):
+        response.events(force=force)
+
+
 def test_json_of_another_type_is_read_only_on_demand():
     response = answered(b"[1]", "text/plain")
 
