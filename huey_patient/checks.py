@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 __all__ = [
     "MAX_HEADERS",
+    "MAX_HEADER_BYTES",
     "METHODS",
     "count",
     "hosts",
@@ -22,8 +23,19 @@ __all__ = [
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 #: Far above any API, and small enough for one header block of a server.
 MAX_HEADERS = 256
+#: Names and values in all.  Servers stop at 8 to 64 KB.
+MAX_HEADER_BYTES = 65_536
 
 _HOST_PATTERN = re.compile(r"(\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?")
+#: A proxy's URL has no path, no query and no space.  What is between "//" and "@"
+#: is the user's and may hold an unescaped "@"; the parts of a host are those of DNS.
+_PROXY_URL = re.compile(
+    r"""https?://
+    ([^\s\x00-\x1f\x7f/?\#]*@)?
+    ([A-Za-z0-9_-]{1,63} (\.[A-Za-z0-9_-]{1,63})* \.? | \[[0-9A-Fa-f:.]+\])
+    (:[0-9]+)? /?""",
+    re.VERBOSE | re.IGNORECASE,
+)
 
 
 def seconds(name: str, value: Any) -> float | None:
@@ -72,14 +84,15 @@ def proxy_url(value: Any) -> str | None:
     """Return ``value`` if it is the URL of a proxy, or None for None.
 
     Raises:
-        ValueError: It is not; the message does not hold it, for its password.
+        ValueError: It is not, or has more than host, port, user and password; the
+            message does not hold it, for its password.
     """
     if value is None:
         return None
     try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except (AttributeError, TypeError, ValueError):
+        # Another port than 1 to 65535 is an error when it is read.
+        usable = _PROXY_URL.fullmatch(value) is not None and urlsplit(value).port != 0
+    except (TypeError, ValueError):
         usable = False
     if not usable or not isinstance(value, str):
         raise ValueError("proxy_url must be an HTTP or HTTPS URL")

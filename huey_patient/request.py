@@ -189,15 +189,20 @@ def checked_headers(headers: Any) -> Headers[str | SecretReference]:
     fields: Headers[Any] = headers if isinstance(headers, Headers) else Headers(headers or {})
     if len(fields.pairs()) > checks.MAX_HEADERS:
         raise ValueError(f"{len(fields.pairs())} headers; at most {checks.MAX_HEADERS} are sent")
+    size = 0
     for name, value in fields.pairs():
         check_name(name)
         if isinstance(value, SecretReference):
+            size += len(name) + len(value.prefix) + len(value.suffix)
             continue
         if not isinstance(value, str):
             raise TypeError(
                 f"the value of header {name!r} must be a string, got {type(value).__name__}"
             )
         check_value(name, value)
+        size += len(name) + len(value)
+    if size > checks.MAX_HEADER_BYTES:
+        raise ValueError(f"headers have {size} bytes; at most {checks.MAX_HEADER_BYTES} are sent")
     return fields
 
 

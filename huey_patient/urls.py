@@ -30,6 +30,8 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f\\^`{|}<>\"]")
 #: A host and its port.  No percent-encoding: what a host is called differs from
 #: reader to reader then, and so does what is allowed.
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
+#: What DNS can be asked for; more is an error deep in the resolver.
+_MAX_LABEL_CHARS, _MAX_NAME_CHARS = 63, 253
 #: Left as they stand when a path or query is made ASCII: "%" so that what the
 #: caller has escaped is not escaped twice.
 _KEEP = "/:?#[]@!$&'()*+,;=-._~%"
@@ -172,6 +174,17 @@ def _check_host(parts: Any) -> None:
         raise ValueError("the host of the url must be ASCII; write it in its xn-- form (IDNA)")
     if not _HOST.fullmatch(parts.netloc):
         raise ValueError("the host of the url is no host name, IPv4 address or [IPv6 address]")
+    if ":" not in parts.hostname:
+        _check_name(parts.hostname.removesuffix("."))
+
+
+def _check_name(host: str) -> None:
+    labels = host.split(".")
+    if len(host) > _MAX_NAME_CHARS or not all(0 < len(one) <= _MAX_LABEL_CHARS for one in labels):
+        raise ValueError(
+            "the host of the url has an empty part between dots, one of more than "
+            f"{_MAX_LABEL_CHARS} characters, or more than {_MAX_NAME_CHARS} in all"
+        )
 
 
 def _check_port(netloc: str, parts: Any) -> None:

@@ -23,11 +23,66 @@ def test_credentials_leave_the_url_for_a_header():
     assert repr(proxy) == "Proxy(url='http://proxy.test:3128')"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *[
+            "http://p",
+            "HTTPS://P.test:3128/",
+            "http://127.0.0.1:1",
+            "http://[::1]:3128",
+            "http://p.",
+        ],
+        *[
+            "http://u:p@p_1.test",
+            "http://u:p@ss:ä%20@p.test",
+            "http://u@p.test",
+            "http://:p@p.test",
+        ],
+    ],
+)
+def test_a_proxy_is_a_host_with_or_without_port_and_credentials(url):
+    assert Settings(proxy_url=url).proxy_url == url
+
+
 def test_without_credentials_no_header_is_sent():
     assert Proxy.from_url("https://proxy.test").headers == {}
 
 
-@pytest.mark.parametrize("url", ["ftp://p.test", "p.test:3128", "", 7, "http://u:CANARY@p:x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *[
+            "ftp://p.test",
+            "p.test:3128",
+            "",
+            7,
+            "http://u:CANARY@p:x",
+            "http://p:0",
+            "http://p:65536",
+        ],
+        *["http://p.test/path", "http://p.test?CANARY", "http://p.test#CANARY", "http://p.test:"],
+        *[
+            "http://p.test\r\nX: CANARY",
+            "http://u:CANARY\r\n@p.test",
+            "http://p.test\n",
+            " http://p",
+        ],
+        *[
+            "http://u:CANARY CANARY@p.test",
+            "http://u:\0@p.test",
+            "http://p .test",
+            "http://p\t.test",
+        ],
+        *[
+            "http://p..test",
+            f"http://{'p' * 64}.test",
+            "http://bücher.test",
+            "http://[x]",
+            "http://@",
+        ],
+    ],
+)
 def test_a_proxy_url_that_is_none_is_refused_without_being_shown(url):
     with pytest.raises(ConfigurationError, match=r"^proxy_url must be an HTTP or HTTPS URL$"):
         Settings(proxy_url=url)

@@ -169,6 +169,8 @@ def test_another_scheme_is_refused(location):
         "http://user:pw@b.test/",
         "http://[::1/",
         "http://b.test:99999/",
+        "http://a..b/",
+        f"http://{'a' * 64}.test/",
         "http://①②⑦.⓪.⓪.①/",
         "http://%31%32%37.0.0.1/",
         "http://127。0。0。1/",
@@ -202,3 +204,9 @@ def test_a_url_already_visited_is_a_loop():
 
 def test_seeing_the_same_url_after_a_post_is_no_loop():
     assert follow(status=303, location="/first?q=1").method == "GET"
+
+
+def test_a_hop_shows_no_url_and_no_body():
+    hop = replace(FIRST, url="http://a.test/CANARY", body=b"CANARY")
+
+    assert "CANARY" not in repr(hop)

@@ -147,6 +147,23 @@ def test_preprocessors_are_one_name_or_several(given, kept):
     assert Request("GET", URL, preprocessors=given).preprocessors == kept
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X": "x" * 65_536},
+        [("X", "x" * 32_000), ("X", "x" * 32_000), ("Y", "y" * 2_000)],
+        {"X": secret("key", prefix="x" * 65_536)},
+    ],
+)
+def test_headers_that_are_too_long_in_sum_are_refused(headers):
+    with pytest.raises(ValueError, match="bytes; at most 65536 are sent"):
+        Request("GET", URL, headers=headers)
+
+
+def test_headers_may_be_as_long_as_a_large_token():
+    assert Request("GET", URL, headers={"X": "x" * 65_000}).headers["x"] == "x" * 65_000
+
+
 @pytest.mark.parametrize("names", [[""], [" "], [None]])
 def test_a_preprocessor_without_a_name_is_refused(names):
     with pytest.raises(ValueError, match="cannot be empty"):
