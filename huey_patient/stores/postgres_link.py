@@ -205,7 +205,7 @@ class Link:
         db = self._open()
         # Behind a pooler a session may be told of what somebody else has listened to
         # there, and psycopg keeps each notification until somebody reads it.
-        db.add_notify_handler(lambda notification: None)
+        db.pgconn.notify_handler = None
         return db
 
     def _open_listening(self, bell: str) -> Any:
