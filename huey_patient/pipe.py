@@ -26,7 +26,17 @@ from time import monotonic
 
 from .errors import PatientError
 
-__all__ = ["Decoder", "Frame", "FrameError", "Kind", "Pipe", "encode", "fields", "frame_limit"]
+__all__ = [
+    "Decoder",
+    "Frame",
+    "FrameError",
+    "Kind",
+    "Pipe",
+    "encode",
+    "envelope_limit",
+    "fields",
+    "frame_limit",
+]
 
 MAGIC = 0x4850  # "HP"
 VERSION = 1
@@ -38,6 +48,8 @@ _LENGTH = struct.Struct("!I")
 _READ_BYTES = 131_072
 #: Reads in one `Pipe.receive`, so that a flood cannot keep the courier from its beat.
 _READS_AT_ONCE = 32
+#: Ids, epochs, reasons and lengths of fields; an id has at most 128.
+_BESIDE_BYTES = 4_096
 
 
 class Kind(IntEnum):
@@ -68,10 +80,16 @@ class Frame:
 def frame_limit(max_response_bytes: int) -> int:
     """The longest body of a frame: a whole response, or the largest request.
 
-    16 MiB covers a request (the client refuses larger ones) and the head of a
-    response with as many headers as the HTTP client accepts.
+    16 MiB is the largest request (the client refuses larger ones), whose
+    ``callback_args`` come back with the response.  One more covers the head of
+    the response twice over, for what JSON escapes, and the names of redirects.
     """
-    return 16 * 1024 * 1024 + max_response_bytes
+    return 17 * 1024 * 1024 + max_response_bytes
+
+
+def envelope_limit(max_response_bytes: int) -> int:
+    """The longest envelope that fits into a frame, with what stands beside it."""
+    return frame_limit(max_response_bytes) - _BESIDE_BYTES
 
 
 def encode(kind: Kind, *parts: bytes) -> bytes:

@@ -21,6 +21,7 @@ from aiohttp.client_proto import ResponseHandler
 from ..settings import Settings
 from ..tls import client_context
 from .addresses import is_private
+from .arriving import ArrivingResponse
 from .failures import GarbledBody
 
 __all__ = [
@@ -101,6 +102,9 @@ class PooledConnector(aiohttp.TCPConnector):
     def __init__(self, *, idle_hosts: int, **options: Any) -> None:
         super().__init__(**options)
         self._idle_hosts = idle_hosts
+        # What aiohttp makes each connection's protocol with; it offers no other way.
+        protocol: type[ResponseHandler] = ArrivingResponse
+        self._factory = functools.partial(protocol, loop=self._loop)
 
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         transport = protocol.transport

@@ -15,7 +15,14 @@ from typing import Any
 
 from .. import secret_values
 from ..envelope import Keyring, read_label
-from ..errors import ConfigurationError, EnvelopeError, Expired, RequestError
+from ..errors import (
+    ConfigurationError,
+    EnvelopeError,
+    Expired,
+    RequestError,
+    ResponseTooLarge,
+)
+from ..pipe import envelope_limit
 from ..request import Request
 from ..response import Response
 from ..settings import Settings
@@ -55,6 +62,7 @@ class Exchange:
         self._keyring = keyring
         self._settings = settings
         self._queue = queue
+        self._limit = envelope_limit(settings.max_response_size)
 
     async def answer(
         self, id: str, sealed: bytes, secrets: bytes, *, offload: Offload | None = None
@@ -124,12 +132,10 @@ class Exchange:
         self, id: str, request_sealed: bytes, outcome: Outcome, offload: Offload | None
     ) -> bytes | None:
         """Seal an outcome; None when the application's cipher goes on failing (it is logged)."""
-        response = _response(outcome)
-        size = 0 if response is None else len(response.content)
         for pause in (*SEAL_PAUSES, None):
             try:
                 envelope: bytes = await self._call(
-                    offload, size, self._seal, id, request_sealed, outcome
+                    offload, _size(outcome), self._fitting, id, request_sealed, outcome
                 )
             except (EnvelopeError, ConfigurationError) as reason:
                 log.error("The outcome of request %s cannot be sealed: %s", id, reason)
@@ -139,6 +145,15 @@ class Exchange:
             else:
                 return envelope
         return None
+
+    def _fitting(self, id: str, request_sealed: bytes, outcome: Outcome) -> bytes:
+        """Seal an outcome, or an error in its place when it is too large for the pipe."""
+        envelope = self._seal(id, request_sealed, outcome)
+        if len(envelope) <= self._limit:
+            return envelope
+        # Nothing that a server says may break the pipe, and with it all others.
+        log.error("Request %s: its sealed outcome is too large to be handed over", id)
+        return self._seal(id, request_sealed, _too_large(outcome))
 
     def _seal(self, id: str, request_sealed: bytes, outcome: Outcome) -> bytes:
         """Seal the outcome of a request under the label of the request."""
@@ -170,6 +185,28 @@ class Exchange:
 
 def _response(outcome: Outcome) -> Response | None:
     return outcome if isinstance(outcome, Response) else outcome.response
+
+
+def _size(outcome: Outcome) -> int:
+    """Bytes that are to be sealed, about."""
+    response = _response(outcome)
+    if response is None:
+        return 0
+    head = sum(len(name) + len(value) for name, value in response.headers.pairs())
+    return head + len(response.content)
+
+
+def _too_large(outcome: Outcome) -> ResponseTooLarge:
+    """What takes the place of an outcome that is too large for the pipe."""
+    return ResponseTooLarge(
+        "the response is too large to be handed over once it is sealed",
+        request_id=outcome.request_id,
+        method=outcome.method,
+        url=outcome.url,
+        duration=outcome.duration,
+        attempts=outcome.attempts,
+        callback_args=outcome.callback_args,
+    )
 
 
 def _describe(outcome: Outcome) -> str:

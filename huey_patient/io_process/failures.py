@@ -21,11 +21,15 @@ from ..errors import (
     TLSFailed,
 )
 
-__all__ = ["Failure", "GarbledBody", "failure_of"]
+__all__ = ["Failure", "GarbledBody", "OverlongHead", "failure_of"]
 
 
 class GarbledBody(aiohttp.ClientPayloadError):
     """The body stopped being HTTP after its beginning had been read."""
+
+
+class OverlongHead(aiohttp.ClientError):
+    """A response did not begin within its limit of bytes and of interim answers."""
 
 
 class Failure(Exception):
@@ -52,6 +56,7 @@ class Failure(Exception):
 _MEANINGS: tuple[tuple[type[Exception], type[RequestError], str], ...] = (
     (aiohttp.ClientResponseError, InvalidResponse, "the answer is not HTTP"),
     (aiohttp.InvalidURL, Blocked, "the host is not a name or address in its usual form"),
+    (OverlongHead, InvalidResponse, "the head of the answer is too long, or has no end"),
     (GarbledBody, InvalidResponse, "the body is not HTTP"),
     (
         aiohttp.ClientPayloadError,

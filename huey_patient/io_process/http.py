@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
@@ -38,6 +39,7 @@ from .redirects import next_hop
 __all__ = ["HttpClient"]
 
 _STEP_BYTES = 65_536
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f]")  # C0 without the tab
 
 
 class HttpClient:
@@ -234,7 +236,14 @@ def _headers(received: CIMultiDictProxy[str]) -> Headers[str]:
 
 def _text(value: str) -> str:
     """Return a header value without the surrogates by which aiohttp marks bytes
-    that are not UTF-8; neither JSON nor a database takes those."""
+    that are not UTF-8; neither JSON nor a database takes those.
+
+    Raises:
+        Failure: It holds a control character.  No header may, and JSON writes
+            six bytes for each.
+    """
+    if _CONTROL.search(value):
+        raise Failure(InvalidResponse, "a header of the answer holds a control character")
     try:
         value.encode()
     except UnicodeEncodeError:

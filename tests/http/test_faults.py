@@ -133,10 +133,8 @@ def test_a_name_that_does_not_exist_is_a_failed_connection():
         says_then_waits(b""),
         says_then_waits(HEAD + b"X-Slow: "),
         says_then_waits(HEAD + b"Content-Length: 10\r\n\r\nabc"),
-        says_for_ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-        says_for_ever(b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
     ],
-    ids=["silence", "half a head", "half a body", "100 for ever", "103 for ever"],
+    ids=["silence", "half a head", "half a body"],
 )
 def test_a_server_that_never_comes_to_an_end_meets_the_deadline(script):
     with RawServer(script) as server:

@@ -12,7 +12,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from huey_patient.pipe import Decoder, Frame, FrameError, Kind, Pipe, encode, fields, frame_limit
+from huey_patient.envelope import Keyring
+from huey_patient.headers import Headers
+from huey_patient.io_process.arriving import MAX_FRUITLESS_BYTES
+from huey_patient.pipe import (
+    Decoder,
+    Frame,
+    FrameError,
+    Kind,
+    Pipe,
+    encode,
+    envelope_limit,
+    fields,
+    frame_limit,
+)
+from huey_patient.response import Response
+from huey_patient.settings import Settings
+from huey_patient.wire import MAX_REQUEST_BYTES, write_outcome
 
 LIMIT = 1000
 
@@ -112,7 +128,27 @@ def test_a_body_that_ends_too_early_is_refused(body, complaint):
 
 
 def test_the_limit_has_room_for_the_largest_response():
-    assert frame_limit(5) == 16 * 1024 * 1024 + 5
+    size = 1_048_576
+    # What costs most: a byte of its own that JSON writes as two, head and redirects
+    # as long as they may be, a body that does not become smaller, arguments that
+    # fill the request.
+    value = '"' * MAX_FRUITLESS_BYTES
+    response = Response(
+        status=200,
+        headers=Headers([("X", value)]),
+        content=os.urandom(size),
+        url="http://a.test/" + "x" * 32_768,
+        redirects=("http://a.test/" + "x" * 32_768,) * 5,
+        callback_args={"text": "x" * (MAX_REQUEST_BYTES - 1_000)},
+    )
+    head, body = write_outcome(response)
+    keyring = Keyring.from_settings(Settings(encryption_key=os.urandom(32)))
+
+    sealed = keyring.seal(head, body, purpose="outcome", queue="q", id="x" * 128)
+
+    assert len(sealed) <= envelope_limit(size)
+    frame = encode(Kind.OUTCOME, b"x" * 128, b"9" * 20, b"outcome", sealed)
+    assert len(decoder(frame_limit(size)).feed(frame)) == 1
 
 
 class Clock:
