@@ -101,6 +101,10 @@ class ArrivingResponse(ResponseHandler):
         if held:
             super().data_received(held)
         super().connection_lost(exc)
+        if self._body is not None and not self._body.is_eof() and self._body.exception() is None:
+            # It turned into garbage: aiohttp closes the connection for that and does
+            # not tell the reader, who would wait for the deadline.
+            set_exception(self._body, GarbledBody())
 
     def _parse(self, piece: bytes) -> None:
         before = self._grown()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import functools
 import socket
 import sys
 from asyncio import sslproto
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
@@ -22,12 +21,10 @@ from ..settings import Settings
 from ..tls import client_context
 from .addresses import is_private
 from .arriving import ArrivingResponse
-from .failures import GarbledBody
 
 __all__ = [
     "PooledConnector",
     "Resolver",
-    "ends_with_its_connection",
     "new_session",
     "refused",
     "smaller_tls_buffers",
@@ -40,7 +37,9 @@ _KEEP_ALIVE = 15.0
 _DNS_TTL = 30
 #: Bytes; a header line of 32 KB is the most that large cloud services send.
 _MAX_HEADER_LINE = 32_768
-_READ_BUFFER_BYTES = 65_536
+#: Bytes that wait for a reader before the connection is not read on (twice as
+#: many), and sixteen times the chunks that do.
+_READ_BUFFER_BYTES = 16_384
 #: Bytes; the text of one TLS record.
 _TLS_BUFFER_BYTES = 16_384
 #: Seconds of silence before probes, between them, and how many: a NAT that
@@ -159,50 +158,12 @@ def new_session(settings: Settings, resolver: Resolver) -> aiohttp.ClientSession
     return session
 
 
-@contextlib.contextmanager
-def ends_with_its_connection(response: aiohttp.ClientResponse) -> Iterator[None]:
-    """While inside, let the body of ``response`` fail as soon as its connection is gone.
-
-    When a body turns into garbage, aiohttp closes the connection and tells the
-    reader nothing: it would wait for its deadline.
-    """
-    stream = response.content
-    protocol = response.connection and response.connection.protocol
-
-    def end(_: object = None) -> None:
-        if not stream.is_eof() and stream.exception() is None:
-            stream.set_exception(GarbledBody())
-
-    if protocol is None:  # The body is complete already.
-        yield
-        return
-    closed = protocol.closed
-    if closed is None:
-        end()
-        yield
-        return
-    # At most one of it, however many responses a connection brings: a future
-    # whose exception nobody looks at complains.
-    closed.remove_done_callback(_look)
-    closed.add_done_callback(_look)
-    closed.add_done_callback(end)
-    try:
-        yield
-    finally:
-        closed.remove_done_callback(end)
-
-
 def unread(stream: aiohttp.StreamReader) -> bytes:
     """Take out of a broken stream what had come before it broke.
 
     Its public methods raise what broke it, and leave that where it is.
     """
     return bytes(stream._read_nowait(-1))
-
-
-def _look(closed: asyncio.Future[None]) -> None:
-    if not closed.cancelled():
-        closed.exception()
 
 
 def smaller_tls_buffers() -> None:

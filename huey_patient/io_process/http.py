@@ -28,7 +28,7 @@ from ..request import Request
 from ..response import Response
 from ..settings import Settings
 from . import addresses, retries
-from .connections import Resolver, ends_with_its_connection, new_session, refused
+from .connections import Resolver, new_session, refused
 from .failures import Failure, failure_of
 from .journey import Answer, Journey
 from .outgoing import Outgoing, Preprocessor
@@ -161,8 +161,7 @@ class HttpClient:
             response = await self._ask(journey.leaving(), proxy)
             answered = True
             try:
-                with ends_with_its_connection(response):
-                    return await self._read(journey, response)
+                return await self._read(journey, response)
             finally:
                 response.close()  # Back in the pool already if its body was complete.
         except Failure as failure:

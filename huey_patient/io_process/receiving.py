@@ -19,8 +19,6 @@ from .journey import Answer
 
 __all__ = ["is_event_stream", "receive"]
 
-_CHUNK_BYTES = 65_536
-
 
 def is_event_stream(headers: Headers[str]) -> bool:
     """Whether the Content-Type says server-sent events."""
@@ -64,11 +62,14 @@ async def receive(
 async def _raw(stream: aiohttp.StreamReader, limit: int) -> AsyncIterator[bytes]:
     seen = 0
     try:
-        async for chunk in stream.iter_chunked(_CHUNK_BYTES):
+        # What lies there, not a chunk of some size: gathering that out of pieces of
+        # two bytes takes long, and nobody else gets a turn meanwhile.
+        async for chunk in stream.iter_any():
             seen += len(chunk)
             if seen > limit:
                 raise _too_large(limit)
             yield chunk
+            await asyncio.sleep(0)
     except aiohttp.ClientError:
         # The end of a connection overtakes what came before it when we were busy.
         rest = unread(stream)
