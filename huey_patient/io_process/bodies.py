@@ -124,9 +124,19 @@ class _ZstdMember:
 
 
 class _BrotliMember:
+    #: How windows of 8 and 16 MiB begin (RFC 7932, section 9.1).  A decoder fills its
+    #: window ahead of what is taken from it; 4 MiB are the encoder's own default.
+    _LARGE_WINDOWS = (0x0D, 0x0F)
+
     def __init__(self) -> None:
         self._stream = _brotli.Decompressor()
         self.finished = False
+
+    @classmethod
+    def of_a_stream(cls, data: memoryview) -> _BrotliMember:
+        if data[0] & 0x0F in cls._LARGE_WINDOWS:
+            raise MalformedBody
+        return cls()
 
     def step(self, data: memoryview) -> tuple[bytes, memoryview]:
         if not data and self._stream.can_accept_more_data():
@@ -170,11 +180,16 @@ if _brotli is not None:
 ACCEPT_ENCODING = ", ".join(name for name in _CODINGS if name != "x-gzip")
 
 
-def decoder_for(coding: str) -> Decoder | None:
+def decoder_for(coding: str, *, for_stream: bool = False) -> Decoder | None:
     """Return what undoes ``coding``; None when it is several codings, or an unknown one.
 
     Args:
         coding: The Content-Encoding, in any case.
+        for_stream: Whether it lives as long as a stream does, beside many others:
+            then brotli's largest windows are refused.
     """
-    begin = _CODINGS.get(coding.strip().lower())
+    name = coding.strip().lower()
+    begin = _CODINGS.get(name)
+    if name == "br" and for_stream and begin is not None:
+        begin = _BrotliMember.of_a_stream
     return None if begin is None else Decoder(begin)

@@ -29,6 +29,7 @@ from ..response import Response
 from ..settings import Settings
 from . import addresses, retries
 from .connections import Resolver, new_session, refused
+from .decoding import Turns
 from .failures import Failure, failure_of
 from .journey import Answer, Journey
 from .outgoing import Outgoing, Preprocessor
@@ -57,6 +58,7 @@ class HttpClient:
         self._proxy = Proxy.from_url(settings.proxy_url)
         self._session: aiohttp.ClientSession | None = None
         self._resolver: Resolver | None = None
+        self._turns = Turns()
 
     async def __aenter__(self) -> HttpClient:
         self._resolver = Resolver(self._settings.max_connections)
@@ -73,6 +75,7 @@ class HttpClient:
             await self._session.close()
         if self._resolver is not None:
             await self._resolver.close()
+        self._turns.close()
 
     async def send(
         self,
@@ -165,7 +168,9 @@ class HttpClient:
             finally:
                 response.close()  # Back in the pool already if its body was complete.
         except Failure as failure:
-            return failure
+            # Without the frames that it came through: they hold the body.
+            failure.__context__ = None
+            return failure.with_traceback(None)
         except (aiohttp.ClientError, OSError, ValueError) as reason:
             if not_allowed:
                 return Failure(Blocked, "the address is private")
@@ -200,7 +205,8 @@ class HttpClient:
         if journey.request.stream is not None and is_event_stream(answer.headers):
             journey.stream = answer
             idle = journey.idle_timeout
-        await receive(response.content, answer, limit=self._settings.max_response_size, idle=idle)
+        limit = self._settings.max_response_size
+        await receive(response.content, answer, limit=limit, turns=self._turns, idle=idle)
         journey.stream = None  # It came to its end.
         return answer
 

@@ -14,6 +14,7 @@ from ..errors import InvalidResponse, RequestTimeout, ResponseTooLarge
 from ..headers import Headers
 from . import bodies
 from .connections import unread
+from .decoding import Overlong, Turns
 from .failures import Failure
 from .journey import Answer
 
@@ -27,13 +28,21 @@ def is_event_stream(headers: Headers[str]) -> bool:
 
 
 async def receive(
-    stream: aiohttp.StreamReader, answer: Answer, *, limit: int, idle: float | None = None
+    stream: aiohttp.StreamReader,
+    answer: Answer,
+    *,
+    limit: int,
+    turns: Turns,
+    idle: float | None = None,
 ) -> None:
     """Read the body of ``answer`` into it.
 
+    A stream is decoded as it comes, any other body when all of it is there.
+
     Args:
         limit: Bytes that may come, and bytes that they may decode to.
-        idle: Seconds without a byte after which the body is given up.
+        turns: Where whole bodies are decoded.
+        idle: Of a stream: seconds without a byte after which it is given up.
 
     Raises:
         Failure: It is too large, or not in its coding, or fell silent.
@@ -45,18 +54,20 @@ async def receive(
             f"a response of {int(length)} bytes exceeds the maximum allowed size ({limit})",
         )
     coding = answer.headers.get("content-encoding", "identity")
-    decoder = bodies.decoder_for(coding)
+    decoder = bodies.decoder_for(coding, for_stream=idle is not None)
+    known = decoder is not None or coding.strip().lower() in ("identity", "")
     pieces = _raw(stream, limit)
     if idle is not None:
         pieces = _lively(pieces, idle)
-    if decoder is not None:
-        pieces = _decoded(pieces, decoder)
-    known = decoder is not None or coding.strip().lower() in ("identity", "")
+        if decoder is not None:
+            pieces = _decoded(pieces, decoder)
     async for piece in pieces:
         answer.decoded = known
         if len(answer.content) + len(piece) > limit:
             raise _too_large(limit)
         answer.content += piece
+    if idle is None and decoder is not None:
+        answer.content = await _whole(answer.content, decoder, limit, turns)
 
 
 async def _raw(stream: aiohttp.StreamReader, limit: int) -> AsyncIterator[bytes]:
@@ -99,7 +110,20 @@ async def _decoded(chunks: AsyncIterator[bytes], decoder: bodies.Decoder) -> Asy
                 await asyncio.sleep(0)  # One chunk may hold megabytes: let others run.
         decoder.finish()
     except bodies.MalformedBody:
-        raise Failure(InvalidResponse, "the body is not in its Content-Encoding") from None
+        raise _malformed() from None
+
+
+async def _whole(coded: bytearray, decoder: bodies.Decoder, limit: int, turns: Turns) -> bytearray:
+    try:
+        return await turns.decode(coded, decoder, limit)
+    except Overlong:
+        raise _too_large(limit) from None
+    except bodies.MalformedBody:
+        raise _malformed() from None
+
+
+def _malformed() -> Failure:
+    return Failure(InvalidResponse, "the body is not in its Content-Encoding")
 
 
 def _too_large(limit: int) -> Failure:

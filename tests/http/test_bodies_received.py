@@ -1,6 +1,5 @@
 """Bodies of answers: decoded, and within their limits."""
 
-import asyncio
 import gzip
 import zlib
 
@@ -8,7 +7,7 @@ import brotlicffi
 import pytest
 import zstandard
 from support.raw import RawServer, response, says, says_for_ever
-from support.sending import send, with_client
+from support.sending import send
 from support.web import Answer
 
 from huey_patient.errors import InvalidResponse, ResponseTooLarge
@@ -124,23 +123,6 @@ def test_coded_bytes_have_a_limit_though_they_decode_to_nothing():
 
 def test_a_flood_of_empty_gzip_members_is_an_invalid_response():
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
-    with RawServer(says_for_ever(head, gzip.compress(b"") * 1_000)) as server:
+    with RawServer(says(head, gzip.compress(b"") * 2_000)) as server:
         with pytest.raises(InvalidResponse):
             send(Request("GET", server.url))
-
-
-@pytest.mark.parametrize("coding", ["gzip", "zstd"])
-def test_a_hundred_bombs_at_once_each_end_at_the_limit(server, coding):
-    url = answer(server, COMPRESS[coding](b"\0" * (20 * MIB)), coding)
-
-    async def use(client):
-        sends = [client.send(Request("GET", url), request_id=f"{n}") for n in range(100)]
-        other = asyncio.create_task(
-            client.send(Request("GET", server.url + "/echo"), request_id="other")
-        )
-        return await asyncio.gather(*sends, return_exceptions=True), await other
-
-    bombs, other = with_client(use)
-
-    assert {type(one) for one in bombs} == {ResponseTooLarge}
-    assert other.status == 200

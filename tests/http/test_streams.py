@@ -21,6 +21,7 @@ from huey_patient.errors import (
 )
 from huey_patient.headers import Headers
 from huey_patient.io_process import http, journey, receiving
+from huey_patient.io_process.decoding import Turns
 from huey_patient.io_process.failures import Failure
 from huey_patient.request import Request
 
@@ -197,7 +198,7 @@ def test_what_came_just_before_the_break_is_not_lost():
         stream.set_exception(aiohttp.ClientPayloadError())
         answer = journey.Answer(200, Headers())
         with pytest.raises(aiohttp.ClientPayloadError):
-            await receiving.receive(stream, answer, limit=1_000, idle=1.0)
+            await receiving.receive(stream, answer, limit=1_000, turns=Turns(), idle=1.0)
         return answer.content
 
     assert asyncio.run(run()) == HALF

@@ -8,6 +8,7 @@ import pytest
 from huey_patient.headers import Headers
 from huey_patient.io_process.arriving import ArrivingResponse
 from huey_patient.io_process.connections import Resolver, new_session
+from huey_patient.io_process.decoding import Turns
 from huey_patient.io_process.journey import Answer
 from huey_patient.io_process.receiving import receive
 from huey_patient.settings import Settings
@@ -55,7 +56,7 @@ def test_others_get_a_turn_while_a_flood_of_chunks_is_read(size):
         protocol.data_received(CHUNKED + flood + b"0\r\n\r\n")
         _, body = await protocol.read()
         answer = Answer(200, Headers())
-        reading = asyncio.create_task(receive(body, answer, limit=len(whole)))
+        reading = asyncio.create_task(receive(body, answer, limit=len(whole), turns=Turns()))
         came = [0]
         while not reading.done():
             await asyncio.sleep(0)

@@ -126,6 +126,21 @@ def test_a_window_larger_than_http_allows_is_malformed():
         list(decoder_for("zstd").feed(coded))
 
 
+@pytest.mark.parametrize("bits", range(10, 25))
+def test_brotli_s_two_largest_windows_are_for_bodies_and_not_for_streams(bits):
+    packer = pytest.importorskip("brotlicffi").Compressor(lgwin=bits, quality=5)
+    coded = packer.compress(TEXT) + packer.finish()
+
+    for_stream = decoder_for("br", for_stream=True)
+
+    assert decode("br", coded) == TEXT
+    if bits > 22:
+        with pytest.raises(MalformedBody):
+            list(for_stream.feed(coded))
+    else:
+        assert b"".join(for_stream.feed(coded)) == TEXT
+
+
 @pytest.mark.parametrize("coding", ["gzip, gzip", "identity", "compress", "", "aes128gcm"])
 def test_several_codings_and_unknown_ones_are_not_undone(coding):
     assert decoder_for(coding) is None
