@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import functools
 import socket
 import sys
 from asyncio import sslproto
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
 from ..settings import Settings
 from ..tls import client_context
 from .addresses import is_private
 from .arriving import ArrivingResponse
+from .resolving import Resolver
 
 __all__ = [
     "PooledConnector",
-    "Resolver",
     "new_session",
     "refused",
     "smaller_tls_buffers",
@@ -49,45 +46,6 @@ _PROBES = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
 #: Private addresses that the current send was refused.  A list set by the
 #: sender: aiohttp folds what several addresses raised into one text.
 refused: ContextVar[list[str]] = ContextVar("refused")
-
-
-class Resolver(AbstractResolver):
-    """Looks names up in threads of its own.
-
-    There are as many threads as there may be requests: names whose servers do
-    not answer hold a thread for many seconds each, and must not hold the last.
-    """
-
-    def __init__(self, threads: int, lookup: Callable[..., Any] = socket.getaddrinfo) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="dns")
-        self._lookup = lookup
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Return the addresses of ``host``; raises `OSError` when it has none."""
-        ask = functools.partial(
-            self._lookup, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG
-        )
-        found = await asyncio.get_running_loop().run_in_executor(self._executor, ask)
-        results = [
-            ResolveResult(
-                hostname=host,
-                host=address[0],
-                port=port,
-                family=kind,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, _, protocol, _, address in found
-        ]
-        if not results:
-            raise OSError(None, "no address")
-        return results
-
-    async def close(self) -> None:
-        """Drop lookups that have not begun; those that have end by themselves."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 class PooledConnector(aiohttp.TCPConnector):

@@ -28,7 +28,7 @@ from ..request import Request
 from ..response import Response
 from ..settings import Settings
 from . import addresses, retries
-from .connections import Resolver, new_session, refused
+from .connections import new_session, refused
 from .decoding import Turns
 from .failures import Failure, failure_of
 from .journey import Answer, Journey
@@ -36,6 +36,7 @@ from .outgoing import Outgoing, Preprocessor
 from .proxies import Proxy
 from .receiving import is_event_stream, receive
 from .redirects import next_hop
+from .resolving import Resolver, threads_for
 
 __all__ = ["HttpClient"]
 
@@ -61,7 +62,7 @@ class HttpClient:
         self._turns = Turns()
 
     async def __aenter__(self) -> HttpClient:
-        self._resolver = Resolver(self._settings.max_connections)
+        self._resolver = Resolver(threads_for(self._settings.max_connections))
         self._session = new_session(self._settings, self._resolver)
         return self
 

@@ -15,7 +15,7 @@ from support.sending import send, with_client
 from support.web import WebServer
 
 from huey_patient.errors import ConfigurationError, ConnectFailed, RequestTimeout, TLSFailed
-from huey_patient.io_process.connections import Resolver, smaller_tls_buffers
+from huey_patient.io_process.connections import smaller_tls_buffers
 from huey_patient.io_process.http import HttpClient
 from huey_patient.request import Request
 from huey_patient.settings import Settings
@@ -68,41 +68,6 @@ def test_a_timeout_leaves_other_requests_to_that_host_alone(server):
 
     assert quick.status == 200
     assert slow.content == b"released"
-
-
-def test_dead_names_do_not_keep_others_from_being_looked_up():
-    dead, all_asked = threading.Event(), threading.Semaphore(0)
-
-    def lookup(host, *rest):
-        if host.startswith("dead"):
-            all_asked.release()
-            dead.wait()
-        return socket.getaddrinfo("127.0.0.1", *rest)
-
-    async def run():
-        resolver = Resolver(256, lookup)
-        waiting = [asyncio.create_task(resolver.resolve(f"dead{n}", 80)) for n in range(40)]
-        for _ in waiting:
-            await asyncio.to_thread(all_asked.acquire)
-        found = await resolver.resolve("alive", 80)
-        dead.set()
-        await asyncio.gather(*waiting)
-        await resolver.close()
-        return found
-
-    assert asyncio.run(run())[0]["host"] == "127.0.0.1"
-
-
-def test_a_name_without_addresses_is_an_error():
-    async def run():
-        resolver = Resolver(1, lambda *_: [])
-        try:
-            await resolver.resolve("nothing", 80)
-        finally:
-            await resolver.close()
-
-    with pytest.raises(OSError, match="no address"):
-        asyncio.run(run())
 
 
 def test_connections_are_probed_when_they_fall_silent(server):

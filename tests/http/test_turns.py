@@ -7,10 +7,11 @@ import pytest
 
 from huey_patient.headers import Headers
 from huey_patient.io_process.arriving import ArrivingResponse
-from huey_patient.io_process.connections import Resolver, new_session
+from huey_patient.io_process.connections import new_session
 from huey_patient.io_process.decoding import Turns
 from huey_patient.io_process.journey import Answer
 from huey_patient.io_process.receiving import receive
+from huey_patient.io_process.resolving import Resolver
 from huey_patient.settings import Settings
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
