@@ -1,13 +1,18 @@
 """Servers that misbehave: each ill-behaved answer, and what it ends in."""
 
 import asyncio
+import gzip
 import socket
+import ssl
+import threading
 import traceback
+import zlib
 
 import pytest
 from support.raw import (
     RawServer,
     after,
+    drips,
     hangs_up,
     resets,
     response,
@@ -23,6 +28,7 @@ from huey_patient.errors import (
     RequestError,
     RequestTimeout,
     ResponseTooLarge,
+    TLSFailed,
 )
 from huey_patient.request import Request
 
@@ -143,6 +149,22 @@ def test_a_server_that_never_comes_to_an_end_meets_the_deadline(script):
         assert server.closed.acquire(timeout=10)
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        drips(HEAD + b"X: ", b"x"),
+        drips(HEAD + b"Content-Length: 1000000\r\n\r\n", b"x"),
+        drips(CHUNKED, b"1\r\nx\r\n"),
+    ],
+    ids=["a head", "a body", "chunks"],
+)
+def test_an_answer_that_drips_byte_by_byte_meets_the_deadline(script):
+    with RawServer(script) as server:
+        with pytest.raises(RequestTimeout):
+            send(Request("GET", server.url, timeout=0.3))
+        assert server.closed.acquire(timeout=10)
+
+
 def test_a_server_that_does_not_read_meets_the_deadline():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
@@ -178,6 +200,53 @@ def test_an_endless_body_ends_at_the_limit_and_is_not_drained():
         with pytest.raises(ResponseTooLarge):
             send(Request("GET", server.url), max_response_size=100_000)
         assert server.closed.acquire(timeout=10)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_length_that_is_smaller_than_the_coded_body_is_an_invalid_response(coding):
+    coded = {"gzip": gzip.compress, "deflate": zlib.compress}[coding](b"some text" * 100)
+    whole = response(coded, b"Content-Encoding: " + coding.encode())
+    short = whole.replace(b"Content-Length: %d" % len(coded), b"Content-Length: %d" % 10)
+    with RawServer(says(short)) as server:
+        with pytest.raises(InvalidResponse):  # of what is there, or of what comes after it
+            send(Request("GET", server.url))
+
+
+def test_an_answer_before_a_large_body_was_read_is_the_answer():
+    head = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
+    said = []
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse():
+            connection, _ = listener.accept()
+            with connection:
+                said.append(connection.recv(1_000))
+                connection.sendall(head + b"big")
+                # Reading on: closing over unread bytes would reset the answer away.
+                while connection.recv(65_536):
+                    pass
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        received = send(Request("POST", url, body=b"x" * 10_000_000))
+        thread.join()
+
+    assert received.status == 413
+    assert received.content == b"big"
+
+
+def test_a_name_that_a_server_does_not_know_is_a_tls_failure(server_context, ca_file):
+    context = server_context("localhost")
+    context.sni_callback = lambda *_: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    with RawServer(says(b""), tls=context) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        with pytest.raises(TLSFailed) as caught:
+            send(Request("GET", url), ca_file=ca_file)
+
+    assert caught.value.attempts == 1
+    assert server.requests == []
 
 
 def test_a_body_that_turns_into_garbage_is_an_invalid_response_at_once():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import socket
+import ssl
 import threading
 from urllib.parse import urlsplit
 
@@ -14,8 +15,8 @@ from support.raw import RawServer
 class ProxyServer(RawServer):
     """Asks for ``password`` of anybody, if there is one; notes each target."""
 
-    def __init__(self, *, password: str | None = None) -> None:
-        super().__init__(self._forward)
+    def __init__(self, *, password: str | None = None, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(self._forward, tls=tls)
         self.targets: list[str] = []
         self._password = password
 

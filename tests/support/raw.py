@@ -165,6 +165,35 @@ def says_then_waits(*parts: bytes) -> Script:
     return script
 
 
+def says_and_listens(*parts: bytes) -> Script:
+    """Send ``parts``, and read until the client has had enough."""
+
+    def script(connection: socket.socket, request: bytes) -> None:
+        for part in parts:
+            connection.sendall(part)
+        while connection.recv(65_536):
+            pass
+
+    return script
+
+
+def drips(head: bytes, byte: bytes) -> Script:
+    """Send ``head`` and then ``byte``, one in a packet, until the client has had enough."""
+
+    def script(connection: socket.socket, request: bytes) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(head)
+        # Settimeout makes a pause of each wait for a client that never says a word.
+        connection.settimeout(0.002)
+        while True:
+            connection.sendall(byte)
+            with contextlib.suppress(TimeoutError):
+                if not connection.recv(1):
+                    return
+
+    return script
+
+
 def hangs_up(connection: socket.socket, request: bytes) -> None:
     """Close without an answer."""
 
