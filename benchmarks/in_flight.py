@@ -33,9 +33,9 @@ WARM_UP = 100
 def io_process(patient: Patient) -> int:
     """Return the pid of the I/O process, once the consumer has told of it."""
     while True:
-        io = patient.processes()[0]["io"]
-        if io:
-            return int(io["pid"])
+        for told in patient.processes():
+            if told["io"]:
+                return int(told["io"]["pid"])
         time.sleep(0.1)
 
 
