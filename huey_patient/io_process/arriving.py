@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from aiohttp.client_exceptions import ClientConnectionError
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.helpers import set_exception
+from aiohttp.helpers import _EXC_SENTINEL, set_exception
 from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
 
-from .failures import GarbledBody, OverlongHead
+from .failures import BrokenHead, GarbledBody, OverlongHead
 
 __all__ = ["MAX_FRUITLESS_BYTES", "PIECE_BYTES", "ArrivingResponse"]
 
@@ -105,6 +106,13 @@ class ArrivingResponse(ResponseHandler):
             # It turned into garbage: aiohttp closes the connection for that and does
             # not tell the reader, who would wait for the deadline.
             set_exception(self._body, GarbledBody())
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException = _EXC_SENTINEL) -> None:
+        """Tell a connection that broke in a head from one that broke before it: what a
+        server has begun to answer it has acted on."""
+        if self._body is None and self._fruitless and isinstance(exc, ClientConnectionError):
+            exc = BrokenHead()
+        super().set_exception(exc, exc_cause)
 
     def _parse(self, piece: bytes) -> None:
         before = self._grown()

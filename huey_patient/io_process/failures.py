@@ -21,11 +21,15 @@ from ..errors import (
     TLSFailed,
 )
 
-__all__ = ["Failure", "GarbledBody", "OverlongHead", "failure_of"]
+__all__ = ["BrokenHead", "Failure", "GarbledBody", "OverlongHead", "failure_of"]
 
 
 class GarbledBody(aiohttp.ClientPayloadError):
     """The body stopped being HTTP after its beginning had been read."""
+
+
+class BrokenHead(aiohttp.ClientConnectionError):
+    """The connection broke after some bytes of a response, and before its head was complete."""
 
 
 class OverlongHead(aiohttp.ClientError):
@@ -84,17 +88,12 @@ def failure_of(reason: Exception, *, answered: bool, secure: bool) -> Failure:
     for kind, error, message in _MEANINGS:
         if isinstance(reason, kind):
             return Failure(error, message)
-    if isinstance(reason, aiohttp.ServerDisconnectedError) and _has_begun(reason):
+    if isinstance(reason, BrokenHead):
         return Failure(ConnectFailed, "the connection broke in the head of the answer")
     if isinstance(reason, (aiohttp.ClientConnectionError, OSError)):
         text = "the connection broke before the " + ("body was complete" if answered else "answer")
         return Failure(ConnectFailed, text, before_answer=not answered)
     return Failure(RequestError, f"unexpected {type(reason).__name__}")
-
-
-def _has_begun(reason: aiohttp.ServerDisconnectedError) -> bool:
-    # aiohttp hands over what it had parsed of a head; a text when that was nothing.
-    return not isinstance(reason.message, str)
 
 
 def _no_connection(reason: aiohttp.ClientConnectorError, secure: bool) -> Failure:

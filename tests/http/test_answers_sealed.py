@@ -82,4 +82,4 @@ def test_a_large_head_is_sealed_elsewhere_than_on_the_loop():
     with RawServer(says(response(b"", *lines))) as server:
         answered(server.url, offload=offload)
 
-    assert elsewhere == ["_seal"]
+    assert elsewhere == ["_fitting"]

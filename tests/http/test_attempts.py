@@ -103,11 +103,18 @@ def test_a_status_that_was_named_is_tried_again_without_a_key_too(server, naps):
 
 @pytest.mark.parametrize(
     "begun",
-    [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX-Half: 1", b"HTTP/1.1 503 X\r\nA: b\r\n"],
+    [
+        b"H",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Half: 1",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 503 X\r\nA: b\r\n",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_answer_that_broke_off_in_its_head_is_not_asked_for_again(method, begun, naps):
-    with RawServer(after(hangs_up, begun), OK) as server:
+@pytest.mark.parametrize("fault", [hangs_up, resets])
+def test_an_answer_that_broke_off_in_its_head_is_not_asked_for_again(method, fault, begun, naps):
+    with RawServer(after(fault, begun), OK) as server:
         with pytest.raises(ConnectFailed, match="broke in the head of the answer") as caught:
             send(Request(method, server.url), naps=naps)
 

@@ -6,8 +6,6 @@ import ssl
 import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.http import HttpVersion11, RawResponseMessage
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from huey_patient.errors import (
     Blocked,
@@ -17,16 +15,13 @@ from huey_patient.errors import (
     RequestTimeout,
     TLSFailed,
 )
-from huey_patient.io_process.failures import GarbledBody, failure_of
+from huey_patient.io_process.failures import BrokenHead, GarbledBody, failure_of
 
 PLAIN = ConnectionKey("CANARY", 80, False, True, None, None, None)
 SECURE = ConnectionKey("CANARY", 443, True, True, None, None, None)
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "CANARY")
 CERTIFICATE = ssl.SSLCertVerificationError(1, "CANARY")
 CERTIFICATE.verify_message = "self-signed certificate"
-HALF_A_HEAD = RawResponseMessage(
-    HttpVersion11, 200, "OK", CIMultiDictProxy(CIMultiDict()), (), False, None, False, False
-)
 
 CASES = [
     (aiohttp.ClientConnectorError(PLAIN, REFUSED), ConnectFailed, True),
@@ -39,7 +34,7 @@ CASES = [
     (aiohttp.ConnectionTimeoutError("CANARY"), RequestTimeout, True),
     (aiohttp.ServerDisconnectedError("CANARY"), ConnectFailed, True),
     (aiohttp.ServerDisconnectedError(None), ConnectFailed, True),
-    (aiohttp.ServerDisconnectedError(HALF_A_HEAD), ConnectFailed, False),
+    (BrokenHead(), ConnectFailed, False),
     (aiohttp.ClientOSError(errno.ECONNRESET, "CANARY"), ConnectFailed, True),
     (aiohttp.ClientConnectionResetError("CANARY"), ConnectFailed, True),
     (BrokenPipeError("CANARY"), ConnectFailed, True),
