@@ -13,7 +13,7 @@ BIN := .venv/bin
 # Two at a time: most tests wait for a process or a server, and use no processor.
 TOGETHER := -n 2 --dist loadfile
 VERSIONS := 3.11 3.12 3.13
-BENCHMARKS := throughput waiting in_flight latency sealing tls_memory bombs
+BENCHMARKS := throughput waiting in_flight latency sealing tls_memory bombs hub
 
 .PHONY: demo test test-all check chaos bench
 

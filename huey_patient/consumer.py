@@ -52,6 +52,15 @@ class PatientWorker(Worker):  # type: ignore[misc]
     wake: WorkersWake
     delay: float
 
+    def loop(self, now: Any = None) -> None:
+        """One task, and then a turn for other greenlets.
+
+        SQLite never lets them: with callbacks settled by the dozen, a worker would
+        go from one to the next and hold the hub until the last has run.
+        """
+        super().loop(now)
+        time.sleep(0)  # gevent's, under gevent; of threads it costs a microsecond
+
     def sleep(self) -> None:
         """Sleep until the next poll, or until there is something to do."""
         self.delay = min(self.delay, self.max_delay)

@@ -39,6 +39,9 @@ log = logging.getLogger("huey.patient")
 
 #: Messages in one settling step: one round trip, or one fsync, for all of them.
 SETTLE_BATCH = 64
+#: Bytes of outcomes in one settling step, if there is more than one: SQLite keeps
+#: everybody else from writing until the disk has all of it.
+SETTLE_BYTES = 2_097_152
 #: Messages put on the queue again in one step.
 REDELIVER_BATCH = 64
 #: Requests in one claim.
@@ -73,6 +76,17 @@ class Ports:
     info: Callable[[], bytes]
     #: Knows the envelopes that lie outside of the database; None: there are none.
     payloads: Payloads | None = None
+
+
+def _up_to_bytes(batch: list[tuple[Line, Flight]]) -> list[tuple[Line, Flight]]:
+    """As many of ``batch`` as `SETTLE_BYTES` allow, and one at least."""
+    size = 0
+    for n, (_, flight) in enumerate(batch):
+        assert flight.answer is not None
+        size += len(flight.answer[1])
+        if n and size > SETTLE_BYTES:
+            return batch[:n]
+    return batch
 
 
 class Courier:
@@ -285,7 +299,7 @@ class Courier:
         while self._answered:
             owner = next(iter(self._answered.values()))[1].owner
             batch = [pair for pair in self._answered.values() if pair[1].owner == owner]
-            batch = batch[:SETTLE_BATCH]
+            batch = _up_to_bytes(batch[:SETTLE_BATCH])
             answers = self._store.settle(owner, [self._settlement(flight) for _, flight in batch])
             done: list[str] = []
             for (line, flight), answer in zip(batch, answers, strict=True):

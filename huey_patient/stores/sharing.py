@@ -14,6 +14,7 @@ import weakref
 from typing import Any, Protocol
 
 __all__ = [
+    "gevent_has_patched",
     "keep_untouched",
     "kind_of_thread",
     "native_lock",
@@ -66,10 +67,13 @@ def kind_of_thread() -> int:
     a socket belongs to the native thread whose hub made it, and the courier's
     native thread must wait for nothing that a greenlet holds.
     """
+    return threading.get_native_id() if gevent_has_patched() else 0
+
+
+def gevent_has_patched() -> bool:
+    """Return whether gevent has replaced `threading`, so that threads are greenlets."""
     monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        return threading.get_native_id()
-    return 0
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def native_lock() -> Any:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import ConfigurationError, StoreUnavailable
-from .sharing import keep_untouched, tell_after_fork, tell_before_fork
+from .sharing import gevent_has_patched, keep_untouched, tell_after_fork, tell_before_fork
 
 __all__ = ["Link", "file_identity"]
 
@@ -80,6 +80,8 @@ class Link:
 
     #: Seconds to wait for the lock of another process.
     busy_timeout = 30.0
+    #: Seconds between two tries for the lock where greenlets must go on meanwhile.
+    lock_interval = 0.005
     #: Seconds between two looks at the file in `wait`.
     look_interval = 0.02
     #: Seconds that a fork waits for calls of other threads to end.
@@ -135,7 +137,7 @@ class Link:
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction, from the write lock to the commit."""
         with self.read() as db:
-            db.execute("begin immediate")
+            self._begin(db)
             try:
                 yield db
                 db.execute("commit")
@@ -143,6 +145,30 @@ class Link:
                 if db.in_transaction:
                     db.execute("rollback")
                 raise
+
+    def _begin(self, db: sqlite3.Connection) -> None:
+        """Take the write lock.
+
+        SQLite waits for it inside a call that stops all greenlets, so under gevent
+        the waiting is done here, in steps that let them go on.
+        """
+        if not gevent_has_patched():
+            db.execute("begin immediate")
+            return
+        deadline = time.monotonic() + self.busy_timeout
+        db.execute("pragma busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    db.execute("begin immediate")
+                    return
+                except sqlite3.OperationalError as error:
+                    busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                    if not busy or time.monotonic() >= deadline:
+                        raise
+                time.sleep(self.lock_interval)
+        finally:
+            db.execute(f"pragma busy_timeout = {int(self.busy_timeout * 1000)}")
 
     @contextmanager
     def read(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:

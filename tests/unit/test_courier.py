@@ -7,7 +7,7 @@ import threading
 import pytest
 from support.carrying import Bench, FakeIo, Landed
 
-from huey_patient.courier import LONGEST_PAUSE, SETTLE_BATCH, SUSPECT_IDLE_SECONDS
+from huey_patient.courier import LONGEST_PAUSE, SETTLE_BATCH, SETTLE_BYTES, SUSPECT_IDLE_SECONDS
 from huey_patient.errors import StoreUnavailable
 from huey_patient.returns import LONGEST_PAUSE as LONGEST_PUT_OFF
 from huey_patient.wire import Reason
@@ -86,6 +86,19 @@ def test_answers_that_came_together_are_settled_in_few_steps(bench):
 
     assert bench.store.calls.count("settle") == 2
     assert len(bench.queued()) == SETTLE_BATCH + 10
+
+
+def test_large_answers_are_settled_in_small_steps(bench):
+    bench.submit("a", "b", "c")
+    bench.turn()
+    large = b"x" * (SETTLE_BYTES // 2)
+    bench.fresh.say(*(Landed(id, 1, sealed=large) for id in ("a", "b", "c")))
+    bench.store.calls.clear()
+
+    bench.turn()
+
+    assert bench.store.calls.count("settle") == 2
+    assert set(bench.queued()) == {"a", "b", "c"}
 
 
 def test_an_answer_of_an_older_epoch_or_of_nobody_is_ignored(bench):
