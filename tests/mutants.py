@@ -105,7 +105,7 @@ MUTANTS = [
         "no tombstone",
         "memory",
         "memory.py",
-        "self._shelf.tombs[id] = (epoch, self._clock())",
+        "self._shelf.tombs[one.id] = (one.epoch, self._clock())",
         "pass",
     ),
     mutant(
@@ -285,9 +285,9 @@ MUTANTS = [
         "two-step settle",
         "sqlite",
         "sqlite.py",
-        "            self._bury(db, one.id, one.epoch)\n",
-        "            db.execute('commit')\n            db.execute('begin immediate')\n"
-        "            self._bury(db, one.id, one.epoch)\n",
+        "        self._bury(db, one.id, one.epoch)\n",
+        "        db.execute('commit')\n        db.execute('begin immediate')\n"
+        "        self._bury(db, one.id, one.epoch)\n",
         CRASH,
     ),
     Mutant(

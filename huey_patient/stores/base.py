@@ -279,8 +279,17 @@ class Store(ReceiptStore):
         """
 
     @abstractmethod
-    def cancel(self, id: str, message: bytes, priority: float | None = None) -> bool:
+    def cancel(
+        self,
+        id: str,
+        message: bytes,
+        priority: float | None = None,
+        *,
+        receipt: float | None = None,
+    ) -> bool:
         """Answer a request, ready or held, with ``message`` in its holder's place.
+
+        With a ``receipt`` the message is also kept, as by `settle`.
 
         Returns:
             Whether it was there and not answered yet.  Its holder's settlement

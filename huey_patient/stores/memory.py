@@ -111,9 +111,7 @@ class MemoryStore(MemoryReceipts):
             return "again" if self._answered_at(one.id) == one.epoch else "gone"
         if request.epoch != one.epoch:
             return "stale"
-        self._answer(one.id, one.epoch, one.message, one.priority)
-        if one.receipt is not None:
-            self._keep(one, self._clock() + one.receipt)
+        self._answer(one)
         return "ok"
 
     def _answered_at(self, id: str) -> int | None:
@@ -155,12 +153,21 @@ class MemoryStore(MemoryReceipts):
             self._shelf.ring()
             return True
 
-    def cancel(self, id: str, message: bytes, priority: float | None = None) -> bool:
+    def cancel(
+        self,
+        id: str,
+        message: bytes,
+        priority: float | None = None,
+        *,
+        receipt: float | None = None,
+    ) -> bool:
         with self._shelf.changed:
             if id not in self._shelf.requests:
                 return False
             # No claim has this epoch, so every later settlement is "gone".
-            self._answer(id, -1, message, priority)
+            self._answer(
+                Settlement(id=id, epoch=-1, message=message, priority=priority, receipt=receipt)
+            )
             return True
 
     def read(self, id: str) -> bytes | None:
@@ -267,12 +274,14 @@ class MemoryStore(MemoryReceipts):
             request = self._shelf.requests[id]
             self._shelf.ready[request.lane].add(id, request.place)
 
-    def _answer(self, id: str, epoch: int, message: bytes, priority: float | None) -> None:
+    def _answer(self, one: Settlement) -> None:
         # First what may fail (a subclass may refuse); then nothing is half done.
-        self._storage.enqueue(message, priority)
-        self._shelf.take_away(id)
-        del self._shelf.requests[id]
-        self._shelf.tombs[id] = (epoch, self._clock())
+        self._storage.enqueue(one.message, one.priority)
+        self._shelf.take_away(one.id)
+        del self._shelf.requests[one.id]
+        self._shelf.tombs[one.id] = (one.epoch, self._clock())
+        if one.receipt is not None:
+            self._keep(one, self._clock() + one.receipt)
 
     def _forget_old(self) -> None:
         oldest = self._clock() - TOMBSTONE_SECONDS

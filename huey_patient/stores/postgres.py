@@ -149,8 +149,16 @@ class PostgresStore(PostgresReceipts):
             ]
         )
 
-    def cancel(self, id: str, message: bytes, priority: float | None = None) -> bool:
-        return self._answer([_Entry(id, None, message, float(priority or 0))]) == ["ok"]
+    def cancel(
+        self,
+        id: str,
+        message: bytes,
+        priority: float | None = None,
+        *,
+        receipt: float | None = None,
+    ) -> bool:
+        entry = _Entry(id, None, message, float(priority or 0), receipt)
+        return self._answer([entry]) == ["ok"]
 
     def _answer(self, entries: Sequence[_Entry]) -> list[SettleAnswer]:
         answers: list[SettleAnswer] = []

@@ -137,9 +137,16 @@ class RedisStore(RedisReceipts):
         ]
         return cast(list[SettleAnswer], self._answer(owner, entries))
 
-    def cancel(self, id: str, message: bytes, priority: float | None = None) -> bool:
+    def cancel(
+        self,
+        id: str,
+        message: bytes,
+        priority: float | None = None,
+        *,
+        receipt: float | None = None,
+    ) -> bool:
         holder = self._holder(id)
-        return self._answer(holder, [_Entry(id, "any", message, priority)]) == ["ok"]
+        return self._answer(holder, [_Entry(id, "any", message, priority, receipt)]) == ["ok"]
 
     def _answer(self, owner: str, entries: Sequence[_Entry]) -> list[str]:
         answers: list[str] = []

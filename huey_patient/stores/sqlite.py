@@ -153,10 +153,7 @@ class SqliteStore(SqliteReceipts):
             (self._queue, one.id, one.epoch),
         )
         if removed.rowcount:
-            self._bury(db, one.id, one.epoch)
-            self._enqueue(db, one.message, one.priority)
-            if one.receipt is not None:
-                self._keep(db, one, one.receipt)
+            self._answer(db, one)
             return "ok"
         if self._exists(db, one.id):
             return "stale"
@@ -199,7 +196,14 @@ class SqliteStore(SqliteReceipts):
             self._link.ring()
             return True
 
-    def cancel(self, id: str, message: bytes, priority: float | None = None) -> bool:
+    def cancel(
+        self,
+        id: str,
+        message: bytes,
+        priority: float | None = None,
+        *,
+        receipt: float | None = None,
+    ) -> bool:
         with self._link.write() as db:
             removed = db.execute(
                 "delete from patient_request where queue = ? and id = ?", (self._queue, id)
@@ -207,8 +211,10 @@ class SqliteStore(SqliteReceipts):
             if not removed.rowcount:
                 return False
             # No claim has this epoch, so every later settlement is "gone".
-            self._bury(db, id, -1)
-            self._enqueue(db, message, priority)
+            self._answer(
+                db,
+                Settlement(id=id, epoch=-1, message=message, priority=priority, receipt=receipt),
+            )
             return True
 
     def read(self, id: str) -> bytes | None:
@@ -329,6 +335,12 @@ class SqliteStore(SqliteReceipts):
             (self._queue, id, self._clock() - TOMBSTONE_SECONDS),
         ).fetchone()
         return None if row is None else cast(int, row[0])
+
+    def _answer(self, db: sqlite3.Connection, one: Settlement) -> None:
+        self._bury(db, one.id, one.epoch)
+        self._enqueue(db, one.message, one.priority)
+        if one.receipt is not None:
+            self._keep(db, one, one.receipt)
 
     def _bury(self, db: sqlite3.Connection, id: str, epoch: int) -> None:
         db.execute(

@@ -86,6 +86,48 @@ def test_one_batch_may_keep_some_messages_and_not_others(store, queued):
     assert [store.begin(id, HOUR) for id in "abc"] == ["gone", "run", "gone"]
 
 
+# cancel, with a receipt
+
+
+@pytest.mark.parametrize("state", ["ready", "held"])
+def test_a_cancellation_may_be_kept_too(store, queued, state):
+    store.register("o", b"")
+    store.submit("a", b"x")
+    if state == "held":
+        store.claim("o", "fresh", 1)
+
+    assert store.cancel("a", b"canceled", receipt=HOUR)
+    assert not store.cancel("a", b"canceled", receipt=HOUR)
+
+    assert queued() == [b"canceled"]
+    assert store.counts() == KEPT
+    assert store.submit("a", b"x") == "done"
+    assert store.settle("o", [Settlement(id="a", epoch=1, message=b"m")]) == ["gone"]
+    assert store.redeliver_due(9, HOUR, 9) == (0, 0)
+    assert store.begin("a", HOUR) == "run"
+    assert store.confirm("a")
+    assert store.counts() == NOTHING
+
+
+def test_a_kept_cancellation_is_put_on_the_queue_again_with_its_priority(store, queued):
+    store.submit("a", b"x")
+    store.cancel("a", b"canceled", 5, receipt=0.0)
+    queued()
+
+    assert store.redeliver_due(9, HOUR, 9) == (1, 0)
+
+    assert queued() == [b"canceled"]
+
+
+def test_a_cancellation_without_a_receipt_is_not_kept(store):
+    store.submit("a", b"x")
+
+    assert store.cancel("a", b"canceled")
+
+    assert store.counts() == NOTHING
+    assert store.begin("a", HOUR) == "gone"
+
+
 # begin
 
 

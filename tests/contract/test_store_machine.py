@@ -379,15 +379,17 @@ class StoreMachine(RuleBasedStateMachine):
             self.reaped.add(name)
 
     @precondition(lambda self: self.rows or self.answered)
-    @rule(data=st.data())
-    def cancel(self, data):
+    @rule(data=st.data(), receipt=st.sampled_from([None, 0.0, HOUR]))
+    def cancel(self, data, receipt):
         id = data.draw(st.sampled_from(sorted({*self.rows, *self.answered})))
-        message = f"{id} canceled".encode()
+        message = f"{id}@canceled".encode()
 
-        assert self.store.cancel(id, message) == (id in self.rows)
+        assert self.store.cancel(id, message, receipt=receipt) == (id in self.rows)
 
         if id in self.rows:
             self.answer(id, CANCELED, message)
+            if receipt is not None:
+                self.kept[id] = Kept(message, overdue=not receipt)
 
     @rule(by_reap=st.booleans())
     def zombie(self, by_reap):
@@ -460,8 +462,8 @@ class StoreMachine(RuleBasedStateMachine):
         for lane in ("fresh", "suspect"):
             self.settle_as("last", self.claim_as("last", lane, 500))
         for id in list(self.rows):
-            assert self.store.cancel(id, f"{id} canceled".encode())
-            self.answer(id, CANCELED, f"{id} canceled".encode())
+            assert self.store.cancel(id, f"{id}@canceled".encode())
+            self.answer(id, CANCELED, f"{id}@canceled".encode())
 
         for id in list(self.kept):
             assert self.store.confirm(id)
@@ -469,7 +471,7 @@ class StoreMachine(RuleBasedStateMachine):
 
         self.the_queue_is_as_expected()
         self.the_counts_are_as_expected()
-        answered = Counter(message.split(b"@")[0].split(b" ")[0] for message in self.messages)
+        answered = Counter(message.split(b"@")[0] for message in self.messages)
         assert answered == Counter(id.encode() for id in self.answered)
 
 
