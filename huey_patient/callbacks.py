@@ -4,6 +4,7 @@ A callback *is* a registered Huey task: logs, signals, revocation, retries and
 results treat it like any other.  Its message on Huey's queue holds
 
     args = (MARK, reason, envelope)
+    args = (MARK, reason, envelope, KEPT)    if it has a receipt (`receipts`)
 
 and nothing readable.  The worker that runs it opens the envelope and calls the
 callback with a `Response` or a `RequestError`.  Huey's registry is the only way
@@ -40,6 +41,10 @@ log = logging.getLogger("huey.patient")
 
 #: Tells our messages from calls of the same task by the application.
 MARK = "huey_patient"
+
+#: Says that a message has a receipt.  What is registered cannot say it: messages
+#: outlive a deployment that changes ``delivery``.
+KEPT = "kept"
 
 #: Seconds until a callback is tried again whose payload store does not answer.
 #: It waits in Huey's schedule and takes no worker meanwhile.
@@ -102,7 +107,7 @@ class Callbacks:
             )
         name = options.pop("name", None) or target.__name__
         keep = running.checked_delivery(options.pop("delivery", None))
-        run = self._runner(call, with_task=with_task, keep=keep)
+        run = self._runner(call, with_task=with_task)
         run.__module__, run.__doc__ = target.__module__, target.__doc__
         full_name = self._task(run, name=name, **options)
         self._by_target[target] = full_name
@@ -163,9 +168,11 @@ class Callbacks:
         name = self._known_as(label.callback)
         if name is None:
             log.error("No callback %.200r is registered here; it is tried later.", label.callback)
-        kept = name is None or name in self._with_receipt
+        # Immediate mode runs the callback before it returns, and keeps nothing.
+        kept = not self._huey.immediate and (name is None or name in self._with_receipt)
+        args = (MARK, str(reason), envelope, *([KEPT] if kept else []))
         task_class = self._huey._registry.string_to_task(name or self._undelivered)
-        task = task_class(args=(MARK, str(reason), envelope), id=id, priority=label.priority)
+        task = task_class(args=args, id=id, priority=label.priority)
         if task.expires:
             task.resolve_expires(self._huey.utc)
         return Settlement(
@@ -198,9 +205,7 @@ class Callbacks:
 
     # Running, in a worker
 
-    def _runner(
-        self, call: Callable[..., Any], *, with_task: bool = False, keep: bool = False
-    ) -> Callable[..., Any]:
+    def _runner(self, call: Callable[..., Any], *, with_task: bool) -> Callable[..., Any]:
         def run(*args: Any, task: Task) -> Any:
             extra = {"task": task} if with_task else {}
 
@@ -208,15 +213,19 @@ class Callbacks:
                 outcome = self._outcome_of(task, args)
                 return running.run(task, outcome, self._hooks, partial(call, outcome, **extra))
 
-            if keep:
-                return self._at_least_once(task, args, deliver)
-            return self._at_most_once(task, args, deliver)
+            return self._deliver(task, args, deliver)
 
         return run
 
+    def _deliver(self, task: Task, args: tuple[Any, ...], deliver: Callable[[], Any]) -> Any:
+        """Run a callback as its message says: under its receipt, or for what it is worth."""
+        if getattr(task, "within", False):
+            return deliver()
+        if _is_kept(args):
+            return self._at_least_once(task, args, deliver)
+        return self._at_most_once(task, args, deliver)
+
     def _at_least_once(self, task: Task, args: tuple[Any, ...], deliver: Callable[[], Any]) -> Any:
-        if self._huey.immediate:  # which keeps no receipts
-            return self._at_most_once(task, args, deliver)
         return self._receipts.run(
             task.id,
             deliver,
@@ -268,7 +277,7 @@ class Callbacks:
                 task, outcome, self._hooks, partial(running.call_plain, function, task, outcome)
             )
 
-        task.execute = partial(self._at_most_once, task, task.args, deliver)
+        task.execute = partial(self._deliver, task, task.args, deliver)
 
     # Built in
 
@@ -290,31 +299,35 @@ class Callbacks:
             outcome = self._outcome_of(task, args)
             return running.run(task, outcome, self._hooks, partial(running.value_of, outcome))
 
-        result: Response = self._at_most_once(task, args, deliver)
+        result: Response = self._deliver(task, args, deliver)
         return result
 
     def _deliver_late(self, task: Task, args: tuple[Any, ...]) -> Any:
-        try:
-            asked = Label.from_bytes(read_label(args[2])).callback
-        except EnvelopeError:
-            task.retries = 0  # No later consumer can read it either.
-            raise
-        name = self._known_as(asked)
-
         def deliver() -> Any:
+            try:
+                asked = Label.from_bytes(read_label(args[2])).callback
+            except EnvelopeError:
+                task.retries = 0  # No later consumer can read it either.
+                raise
+            name = self._known_as(asked)
             if name is None or name == self._undelivered:
                 raise UnknownCallback(f"no callback {asked!r} is registered in this consumer")
             task_class = self._huey._registry.string_to_task(name)
             late = task_class(args=args, id=task.id, retries=task.retries)
+            # Huey tries this task again and not that one, which therefore leaves
+            # its receipt, and what it was given, to this one.
+            late.within = True
             self._before_plain_task(late)
             return late.execute()
 
-        if name in self._with_receipt:
-            return deliver()  # it looks after its receipt itself
-        return self._at_least_once(task, args, deliver)
+        return self._deliver(task, args, deliver)
 
 
 def _is_ours(args: Any) -> bool:
-    if len(args) != 3 or not isinstance(args[0], str) or args[0] != MARK:
+    if len(args) not in (3, 4) or not isinstance(args[0], str) or args[0] != MARK:
         return False
     return isinstance(args[2], bytes | bytearray | memoryview)
+
+
+def _is_kept(args: Any) -> bool:
+    return _is_ours(args) and len(args) == 4 and args[3] == KEPT

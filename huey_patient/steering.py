@@ -46,7 +46,7 @@ class Steering:
         if sealed is None:
             return False
         answer = self._callbacks.settlement(id, 0, Reason.CANCELED, sealed)
-        canceled = self.store.cancel(id, answer.message, answer.priority)
+        canceled = self.store.cancel(id, answer.message, answer.priority, receipt=answer.receipt)
         if canceled:
             self._references.discard(id, sealed, "request")
         return canceled
