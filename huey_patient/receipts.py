@@ -8,9 +8,9 @@ there, and a courier puts it on the queue again
     when no worker has begun it for ten times ``orphan_threshold``, or
     when the one that began it has shown no sign of life for ``orphan_threshold``.
 
-A message that turns out to be one too many does nothing.  After
-`MOST_DELIVERIES`, or when the callback has failed for good, the receipt becomes
-a dead letter, to be looked at and sent again by hand.
+A message that turns out to be one too many does nothing.  When it has lost
+`MOST_DELIVERIES` workers, or when the callback has failed for good, the receipt
+becomes a dead letter, to be looked at and sent again by hand.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ MOST_DELIVERIES = 5
 def waiting_seconds(settings: Settings) -> float:
     """Seconds for a worker to come to a message.
 
-    A longer queue costs a second message, which does nothing when the first has
-    been served.
+    A longer queue costs a second message, and a third after twice the time; they
+    do nothing when the first has been served.
     """
     return 10 * settings.orphan_threshold
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from .base import BeginAnswer, DeadLetter, Settlement, Store
 from .memory_shelf import Answer, Shelf
+from .receipts import MOST_DOUBLINGS
 
 __all__ = ["MemoryReceipts"]
 
@@ -29,7 +30,7 @@ class MemoryReceipts(Store):
             answer = self._shelf.answers.get(id)
             if answer is None:
                 return "gone"
-            if answer.running and answer.due > self._clock():
+            if answer.running:
                 return "busy"
             self._wait(id, answer, seconds, running=True)
             return "run"
@@ -80,13 +81,16 @@ class MemoryReceipts(Store):
 
     def _redeliver(self, id: str, seconds: float, most: int) -> bool:
         answer = self._shelf.answers[id]
-        if answer.deliveries >= most:
+        lost = answer.lost + answer.running
+        if answer.running and lost >= most:
             self._bury_letter(id)
             return False
         # First what may fail; then nothing is half done.
         self._storage.enqueue(answer.message, answer.priority)
+        doublings = min(answer.deliveries - lost, MOST_DOUBLINGS)
+        answer.lost = lost
         answer.deliveries += 1
-        self._wait(id, answer, seconds, running=False)
+        self._wait(id, answer, seconds * 2**doublings, running=False)
         return True
 
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
@@ -103,7 +107,7 @@ class MemoryReceipts(Store):
                 return False
             self._storage.enqueue(letter.message, letter.priority)
             self._shelf.answers[id] = self._shelf.dead.pop(id)
-            letter.deliveries = 1
+            letter.deliveries, letter.lost = 1, 0
             self._wait(id, letter, seconds, running=False)
             return True
 

@@ -49,6 +49,7 @@ class Answer:
     due: float  #: Of a dead letter: since when it is one.
     running: bool = False
     deliveries: int = 1
+    lost: int = 0  #: Deliveries that were begun, and their workers lost.
 
 
 class Row:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .base import BeginAnswer, DeadLetter, Store
+from .receipts import MOST_DOUBLINGS
 
 __all__ = ["PostgresReceipts", "ReceiptStatements"]
 
@@ -22,6 +23,7 @@ create table if not exists {receipt} (
     message bytea not null,
     priority double precision not null,
     deliveries integer not null default 1,
+    lost integer not null default 0,  -- of these, how many were begun, and their workers lost
     state text not null default 'waiting',  -- or running, or dead
     at double precision not null,  -- when it is due; of a dead letter, since when it is one
     primary key (queue, id)
@@ -32,11 +34,11 @@ create index if not exists {receipt}_dead on {receipt} (queue, at) where state =
 
 _BEGIN = """
 with found as materialized (
-    select id, state, at from {receipt}
+    select id, state from {receipt}
     where queue = %(queue)s and id = %(id)s and state <> 'dead' for update
 ), begun as (
     update {receipt} r set state = 'running', at = {now} + %(seconds)s from found f
-    where r.queue = %(queue)s and r.id = f.id and (f.state = 'waiting' or f.at <= {now})
+    where r.queue = %(queue)s and r.id = f.id and f.state = 'waiting'
     returning 1
 )
 select case
@@ -76,12 +78,13 @@ select 1 from moved
 # faster with are not due any more in the version that is locked.
 _REDELIVER = """
 with due as materialized (
-    select id, message, priority, at, deliveries < %(most)s as again from {receipt}
-    where queue = %(queue)s and state <> 'dead' and at <= {now}
+    select id, message, priority, at, lost + (state = 'running')::int as lost,
+        state = 'waiting' or lost + 1 < %(most)s as again
+    from {receipt} where queue = %(queue)s and state <> 'dead' and at <= {now}
     order by at limit %(limit)s for update skip locked
 ), redelivered as (
-    update {receipt} r set state = 'waiting', at = {now} + %(seconds)s,
-        deliveries = r.deliveries + 1
+    update {receipt} r set state = 'waiting', lost = d.lost, deliveries = r.deliveries + 1,
+        at = {now} + %(seconds)s * power(2, least(r.deliveries - d.lost, %(doublings)s))
     from due d where r.queue = %(queue)s and r.id = d.id and d.again
 ), moved as (
     update {receipt} r set state = 'dead', at = {now}
@@ -104,7 +107,7 @@ where queue = %(queue)s and state = 'dead' order by at limit %(limit)s
 
 _REVIVE = """
 with revived as (
-    update {receipt} set state = 'waiting', at = {now} + %(seconds)s, deliveries = 1
+    update {receipt} set state = 'waiting', at = {now} + %(seconds)s, deliveries = 1, lost = 0
     where queue = %(queue)s and id = %(id)s and state = 'dead'
     returning message, priority
 ), moved as (
@@ -159,7 +162,11 @@ class PostgresReceipts(Store):
 
     def redeliver_due(self, limit: int, seconds: float, most: int) -> tuple[int, int]:
         [[queued, dead]] = self._ask(
-            self._kept.redeliver, limit=max(limit, 0), seconds=seconds, most=most
+            self._kept.redeliver,
+            limit=max(limit, 0),
+            seconds=seconds,
+            most=most,
+            doublings=MOST_DOUBLINGS,
         )
         return queued, dead
 

@@ -16,6 +16,12 @@ said something of it; when that has passed, the copy goes on Huey's queue once
 more.  So one answer may have several messages there, and `begin` decides which
 of them runs: one at a time, and none after the answer was confirmed.
 
+Two things may have happened to one that is overdue.  It was *running*, and its
+worker is lost, perhaps by what it ran: that is counted, and the answer given up
+in the end.  Or it was *waiting*: its message was lost, or the queue is long,
+and nobody has had it in his hands.  That says nothing against it, so it is
+never given up, and waits twice as long the next time.
+
 Times are by the clock of the database, as ``due`` of `Store.submit` is.  A
 clock that jumps ahead costs a message too many, which `begin` tells to do
 nothing or, in the worst case, a callback that runs beside itself.
@@ -27,7 +33,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["BeginAnswer", "DeadLetter", "ReceiptStore"]
+__all__ = ["MOST_DOUBLINGS", "BeginAnswer", "DeadLetter", "ReceiptStore"]
+
+#: How often the time that an answer waits is doubled.  256 times five minutes are
+#: a day: of the longest queue each message then gets one copy a day.
+MOST_DOUBLINGS = 8
 
 #: "run": it is yours.  "busy": another run of it is going on.  "gone": delivered
 #: before, a dead letter, or never kept.
@@ -55,9 +65,9 @@ class ReceiptStore(ABC):
     def begin(self, id: str, seconds: float) -> BeginAnswer:
         """Start to deliver an answer, and be trusted with it for ``seconds``.
 
-        "busy" while another run is trusted with it; a run that is overdue is
-        taken for lost, and its successor hears "run".  A worker whose reply to
-        "run" was lost hears "busy" too: its run is taken for lost in time.
+        "busy" while another run is going on, also one that is overdue, until
+        `redeliver_due` takes it for lost: nobody else counts the lost ones.  A
+        worker whose reply to "run" was lost hears "busy" too, until then.
         """
 
     @abstractmethod
@@ -103,13 +113,17 @@ class ReceiptStore(ABC):
     def redeliver_due(self, limit: int, seconds: float, most: int) -> tuple[int, int]:
         """Put messages on Huey's queue again whose time has passed, the longest overdue first.
 
-        Each of them waits then, for ``seconds``, with one delivery more; the
-        message and the new time are one step.  One that has had ``most``
-        deliveries becomes a dead letter instead.  Of several callers one
-        redelivers what is due.
+        Each of them waits then, with one delivery more; the message and the new
+        time are one step.  One whose run was lost for the time number ``most``
+        becomes a dead letter instead.  Of several callers one redelivers what
+        is due.
 
         Args:
             limit: How many to look at.
+            seconds: How long each of them waits then.  This doubles with each time
+                that it was overdue while it waited, this time included, and up to
+                `MOST_DOUBLINGS` times.
+            most: How many runs may be lost.
 
         Returns:
             How many were put on the queue, and how many became dead letters.

@@ -6,6 +6,7 @@
     message        hash  id -> message
     score          hash  id -> its place in a sorted queue; absent: 0
     redelivered    hash  id -> how often its message was put on the queue again; absent: never
+    lost           hash  id -> how often it was begun, and its worker lost; absent: never
 
 Its ``tomb.<id>`` does not expire as long as it is kept.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from typing import cast
 
 from .base import TOMBSTONE_SECONDS, BeginAnswer, DeadLetter, Store
+from .receipts import MOST_DOUBLINGS
 from .redis_link import Argument, Link, Script
 
 __all__ = ["PORTION", "RedisReceipts"]
@@ -67,7 +69,7 @@ class RedisReceipts(Store):
 
     def _forget(self, id: str, state: str) -> bool:
         keys = self._keys("receipts", "running", "dead_letters")
-        keys += self._keys("message", "score", "redelivered", f"tomb.{id}")
+        keys += self._keys("message", "score", "redelivered", "lost", f"tomb.{id}")
         return bool(self._link.run(_FORGET, keys, [id, int(TOMBSTONE_SECONDS), state]))
 
     def give_up(self, id: str) -> bool:
@@ -76,11 +78,12 @@ class RedisReceipts(Store):
 
     def redeliver_due(self, limit: int, seconds: float, most: int) -> tuple[int, int]:
         keys = self._keys("receipts", "running", "dead_letters")
-        keys += [*self._keys("message", "score", "redelivered"), self._queue_key]
+        keys += [*self._keys("message", "score", "redelivered", "lost"), self._queue_key]
         places = [self._before_message(n) for n in range(min(limit, PORTION))]
         if not places:
             return 0, 0
-        queued, dead = self._link.run(_REDELIVER, keys, [seconds, most, self._kind, *places])
+        args: list[Argument] = [seconds, most, MOST_DOUBLINGS, self._kind, *places]
+        queued, dead = self._link.run(_REDELIVER, keys, args)
         return queued, dead
 
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
@@ -94,7 +97,7 @@ class RedisReceipts(Store):
         ]
 
     def revive(self, id: str, seconds: float) -> bool:
-        keys = self._keys("receipts", "dead_letters", "message", "score", "redelivered")
+        keys = self._keys("receipts", "dead_letters", "message", "score", "redelivered", "lost")
         args: list[Argument] = [id, seconds, self._kind, self._before_message(0)]
         return bool(self._link.run(_REVIVE, [*keys, self._queue_key], args))
 

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable
 
 from .base import BeginAnswer, DeadLetter, Settlement, Store
+from .receipts import MOST_DOUBLINGS
 from .sqlite_link import Link
 
 __all__ = ["SqliteReceipts"]
@@ -36,19 +37,17 @@ class SqliteReceipts(Store):
 
     def begin(self, id: str, seconds: float) -> BeginAnswer:
         with self._link.write() as db:
-            now = self._clock()
             row = db.execute(
-                "select state, at > ? from patient_receipt"
-                " where queue = ? and id = ? and state <> 'dead'",
-                (now, self._queue, id),
+                "select state from patient_receipt where queue = ? and id = ? and state <> 'dead'",
+                (self._queue, id),
             ).fetchone()
             if row is None:
                 return "gone"
-            if row == ("running", True):
+            if row == ("running",):
                 return "busy"
             db.execute(
                 "update patient_receipt set state = 'running', at = ? where queue = ? and id = ?",
-                (now + seconds, self._queue, id),
+                (self._clock() + seconds, self._queue, id),
             )
             return "run"
 
@@ -96,8 +95,9 @@ class SqliteReceipts(Store):
 
     def redeliver_due(self, limit: int, seconds: float, most: int) -> tuple[int, int]:
         due = (
-            "select place, message, priority, deliveries from patient_receipt"
-            " where queue = ? and state <> 'dead' and at <= ? order by at, place limit ?"
+            "select place, message, priority, deliveries, lost, state = 'running'"
+            " from patient_receipt where queue = ? and state <> 'dead' and at <= ?"
+            " order by at, place limit ?"
         )
         # Asked often, and mostly for nothing: without the write lock.
         with self._link.read() as db:
@@ -107,11 +107,13 @@ class SqliteReceipts(Store):
         with self._link.write() as db:
             now = self._clock()
             rows = db.execute(due, (self._queue, now, max(limit, 0))).fetchall()
-            for place, message, priority, deliveries in rows:
-                if deliveries >= most:
-                    dead += self._move(db, place, "dead", now, deliveries)
+            for place, message, priority, deliveries, lost, running in rows:
+                lost += running
+                if running and lost >= most:
+                    dead += self._move(db, place, "dead", now, deliveries, lost)
                 else:
-                    queued += self._move(db, place, "waiting", now + seconds, deliveries + 1)
+                    at = now + seconds * 2 ** min(deliveries - lost, MOST_DOUBLINGS)
+                    queued += self._move(db, place, "waiting", at, deliveries + 1, lost)
                     self._enqueue(db, message, priority)
         return queued, dead
 
@@ -134,16 +136,23 @@ class SqliteReceipts(Store):
             if row is None:
                 return False
             place, message, priority = row
-            self._move(db, place, "waiting", self._clock() + seconds, 1)
+            self._move(db, place, "waiting", self._clock() + seconds, 1, 0)
             self._enqueue(db, message, priority)
             return True
 
     def _move(
-        self, db: sqlite3.Connection, place: int, state: str, at: float, deliveries: int
+        self,
+        db: sqlite3.Connection,
+        place: int,
+        state: str,
+        at: float,
+        deliveries: int,
+        lost: int,
     ) -> int:
         return db.execute(
-            "update patient_receipt set state = ?, at = ?, deliveries = ? where place = ?",
-            (state, at, deliveries, place),
+            "update patient_receipt set state = ?, at = ?, deliveries = ?, lost = ?"
+            " where place = ?",
+            (state, at, deliveries, lost, place),
         ).rowcount
 
     def _date_tomb(self, db: sqlite3.Connection, id: str, at: float) -> None:

@@ -79,6 +79,7 @@ create table if not exists patient_receipt (
     message blob not null,
     priority real,
     deliveries integer not null default 1,
+    lost integer not null default 0,  -- of these, how many were begun, and their workers lost
     state text not null default 'waiting',  -- or running, or dead
     at real not null,  -- when it is due; of a dead letter, since when it is one
     unique (queue, id)

@@ -179,7 +179,7 @@ def deliver_in(db, store, statement, **params):
 def test_what_another_is_just_redelivering_is_passed_by(backend, store, rival):
     kept_all(store, "ab", receipt=0.0)
     backend.queued()
-    deliver_in(rival, store, "redeliver", limit=1, seconds=HOUR, most=9)
+    deliver_in(rival, store, "redeliver", limit=1, seconds=HOUR, most=9, doublings=8)
 
     assert store.redeliver_due(9, HOUR, 9) == (1, 0)
 
@@ -494,7 +494,7 @@ def blocks_read(store, rival, backlog) -> dict[str, int]:
         "renew": {"id": "k600-3", "seconds": HOUR, "state": "waiting"},
         "forget": {"id": "k600-4", "states": ["dead"]},
         "give_up": {"id": "k600-3"},
-        "redeliver": {"limit": 20, "seconds": HOUR, "most": 9},
+        "redeliver": {"limit": 20, "seconds": HOUR, "most": 9, "doublings": 8},
         "dead_letters": {"limit": 100},
         "revive": {"id": "k600-4", "seconds": HOUR},
     }.items():

@@ -140,10 +140,12 @@ def test_the_first_to_begin_runs_and_others_are_told_that_it_is_busy(store):
     assert store.counts() == KEPT
 
 
-def test_a_run_that_is_overdue_is_taken_for_lost(store):
+def test_a_run_that_is_overdue_is_busy_until_it_was_put_on_the_queue_again(store):
     kept(store)
 
     assert store.begin("a", 0.0) == "run"
+    assert store.begin("a", HOUR) == "busy"
+    assert store.redeliver_due(9, HOUR, 9) == (1, 0)
     assert store.begin("a", HOUR) == "run"
     assert store.begin("a", HOUR) == "busy"
 
@@ -272,7 +274,7 @@ def test_an_answer_that_was_put_on_the_queue_again_can_be_confirmed(store):
 def test_an_answer_that_was_given_up_can_be_confirmed(store):
     kept(store)
     store.begin("a", 0.0)
-    store.redeliver_due(9, HOUR, 1)
+    assert store.redeliver_due(9, HOUR, 1) == (0, 1)
 
     assert store.confirm("a")
 
@@ -360,22 +362,94 @@ def test_the_longest_overdue_go_first_and_no_more_than_limit(store, queued):
     assert queued() == [b"a"]
 
 
-def test_an_answer_that_was_delivered_often_enough_becomes_a_dead_letter(store, queued):
-    kept(store, receipt=0.0)
+def lose(store, id="a"):
+    """A worker begins and is lost."""
+    assert store.begin(id, 0.0) == "run"
 
-    assert store.redeliver_due(9, 0.0, 3) == (1, 0)
-    assert store.redeliver_due(9, 0.0, 3) == (1, 0)
-    assert store.redeliver_due(9, 0.0, 3) == (0, 1)
-    assert store.redeliver_due(9, 0.0, 3) == (0, 0)
+
+def test_an_answer_whose_runs_were_lost_often_enough_becomes_a_dead_letter(store, queued):
+    kept(store)
+
+    for _ in range(2):
+        lose(store)
+        assert store.redeliver_due(9, HOUR, 3) == (1, 0)
+    lose(store)
+    assert store.redeliver_due(9, HOUR, 3) == (0, 1)
+    assert store.redeliver_due(9, HOUR, 3) == (0, 0)
 
     assert queued() == [b"a"] * 3
     assert store.counts() == DEAD
     assert [(one.id, one.deliveries) for one in store.dead_letters()] == [("a", 3)]
 
 
+def test_an_answer_that_nobody_begins_never_becomes_a_dead_letter(store, queued):
+    kept(store, receipt=0.0)
+
+    for _ in range(5):
+        assert store.redeliver_due(9, 0.0, 1) == (1, 0)
+
+    assert queued() == [b"a"] * 6
+    assert store.counts() == KEPT
+
+
+def test_only_lost_runs_count_towards_a_dead_letter(store, queued):
+    kept(store, receipt=0.0)
+    store.redeliver_due(9, HOUR, 2)
+    lose(store)
+    assert store.redeliver_due(9, HOUR, 2) == (1, 0)
+    store.begin("a", HOUR)
+    store.postpone("a", 0.0)
+    assert store.redeliver_due(9, 0.0, 2) == (1, 0)
+    store.redeliver_due(9, HOUR, 2)
+    lose(store)
+
+    assert store.redeliver_due(9, HOUR, 2) == (0, 1)
+
+    assert [(one.id, one.deliveries) for one in store.dead_letters()] == [("a", 5)]
+
+
+def goes_before(store, queued, id, *, overdue):
+    """Whether ``id`` is longer overdue than what is overdue for so many seconds."""
+    other = f"other {overdue}"
+    kept(store, other, receipt=-overdue)
+    queued()
+    store.redeliver_due(1, HOUR, 9)
+    first = queued()
+    store.confirm(other)
+    return first == [id.encode()]
+
+
+# In these, time that is up already shows how long an answer would have waited.
+
+
+@pytest.mark.parametrize(("times", "waits"), [(1, 2), (2, 4), (3, 8), (8, 256), (11, 256)])
+def test_what_waited_in_vain_waits_twice_as_long_up_to_a_limit(store, queued, times, waits):
+    for id, less in (("a", 0.5), ("b", -0.5)):
+        kept(store, id, receipt=-HOUR)
+        for _ in range(times):
+            assert store.redeliver_due(1, -HOUR, 1) == (1, 0)
+
+        assert goes_before(store, queued, id, overdue=(waits - less) * HOUR) == (less > 0)
+        store.confirm(id)
+
+
+def test_what_was_lost_with_its_worker_waits_no_longer_than_before(store, queued):
+    for id, less in (("a", 0.5), ("b", -0.5)):
+        kept(store, id)
+        for _ in range(3):
+            store.begin(id, -HOUR)
+            assert store.redeliver_due(1, -HOUR, 9) == (1, 0)
+
+        assert goes_before(store, queued, id, overdue=(1 - less) * HOUR) == (less > 0)
+        store.confirm(id)
+
+
 def test_one_call_redelivers_some_and_gives_up_others(store, queued):
-    kept_all(store, "ab", receipt=0.0)
-    store.redeliver_due(1, 0.0, 9)
+    kept(store)
+    lose(store)
+    store.redeliver_due(9, HOUR, 9)
+    lose(store)
+    kept(store, "b", receipt=0.0)
     queued()
 
     assert store.redeliver_due(9, HOUR, 2) == (1, 1)
@@ -443,19 +517,24 @@ def test_dead_letters_are_listed_oldest_first_and_no_more_than_limit(store):
 
 
 def test_a_revived_dead_letter_is_delivered_as_for_the_first_time(store, queued):
-    kept(store, receipt=0.0)
-    store.redeliver_due(9, 0.0, 9)
-    store.give_up("a")
+    kept(store)
+    lose(store)
+    store.redeliver_due(9, HOUR, 9)
+    lose(store)
+    assert store.redeliver_due(9, HOUR, 2) == (0, 1)
     queued()
 
-    assert store.revive("a", 0.0)
+    assert store.revive("a", HOUR)
 
     assert queued() == [b"a"]
     assert store.counts() == KEPT
     assert store.dead_letters() == []
-    assert store.redeliver_due(9, 0.0, 2) == (1, 0)
-    assert store.redeliver_due(9, 0.0, 2) == (0, 1)
+    lose(store)
+    assert store.redeliver_due(9, HOUR, 2) == (1, 0)
+    lose(store)
+    assert store.redeliver_due(9, HOUR, 2) == (0, 1)
     assert queued() == [b"a"]
+    assert [(one.id, one.deliveries) for one in store.dead_letters()] == [("a", 2)]
 
 
 def test_a_revived_dead_letter_waits(store, queued):

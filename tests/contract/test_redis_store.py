@@ -59,6 +59,7 @@ def test_nothing_is_left_of_answered_requests_but_their_tombstones(backend, stor
     kept(store, "d", receipt=0.0, priority=3)
     store.begin("d", 0.0)
     store.redeliver_due(9, 0.0, 9)
+    store.redeliver_due(9, 0.0, 9)
     kept(store, "e", receipt=0.0, priority=3)
     store.redeliver_due(9, 0.0, 9)
     store.give_up("e")
@@ -192,20 +193,20 @@ def test_a_queue_of_the_wrong_type_stops_a_delivery_before_anything_is_changed(w
     other = right("mixed", port=redis_server.port, blocking=False)
     store = store_for(storage)
     kept_all(store, "abc", receipt=0.0)
-    store.redeliver_due(1, 0.0, 9)  # "a" has had two deliveries now.
+    store.begin("a", 0.0)  # And is lost with its worker.
     store.give_up("c")
     while storage.dequeue():
         pass
     other.enqueue(b"older")
 
     with pytest.raises(StoreUnavailable, match="RedisHuey keeps a list"):
-        store.redeliver_due(9, HOUR, 2)
+        store.redeliver_due(9, HOUR, 1)
     with pytest.raises(StoreUnavailable):
         store.revive("c", HOUR)
 
     assert [letter.id for letter in store.dead_letters()] == ["c"]
     assert other.dequeue() == b"older"
-    assert store.redeliver_due(9, HOUR, 2) == (1, 1)
+    assert store.redeliver_due(9, HOUR, 1) == (1, 1)
     assert store.revive("c", HOUR)
     assert [storage.dequeue() for _ in range(3)] == [b"b", b"c", None]
     storage.conn.flushdb()

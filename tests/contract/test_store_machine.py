@@ -61,6 +61,11 @@ class Kept:
     state: Literal["waiting", "running", "dead"] = "waiting"
     overdue: bool = False
     deliveries: int = 1
+    lost: int = 0
+
+    def lost_now(self) -> int:
+        """How many runs were lost, if it is overdue."""
+        return self.lost + (self.state == "running")
 
 
 #: Zero seconds are over at once, an hour is never over here; None: not kept.
@@ -220,7 +225,7 @@ class StoreMachine(RuleBasedStateMachine):
         answer = self.kept.get(id)
         if answer is None or answer.state == "dead":
             assert self.store.begin(id, seconds) == "gone"
-        elif answer.state == "running" and not answer.overdue:
+        elif answer.state == "running":
             assert self.store.begin(id, seconds) == "busy"
         else:
             assert self.store.begin(id, seconds) == "run"
@@ -275,10 +280,12 @@ class StoreMachine(RuleBasedStateMachine):
         assert queued + dead == min(limit, len(overdue))
         assert again | given_up <= overdue
         for id in given_up:
-            assert self.kept[id].deliveries >= most
+            assert self.kept[id].state == "running"
+            assert self.kept[id].lost_now() >= most
             self.kept[id].state, self.kept[id].overdue = "dead", False
         for id in again:
-            assert self.kept[id].deliveries < most
+            assert self.kept[id].state == "waiting" or self.kept[id].lost_now() < most
+            self.kept[id].lost = self.kept[id].lost_now()
             self.deliver_again(id, seconds)
         assert sorted(messages) == sorted(self.kept[id].message for id in again)
 
@@ -298,7 +305,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.revive(id, seconds) == dead
 
         if dead:
-            letter.deliveries = 0
+            letter.deliveries = letter.lost = 0
             self.deliver_again(id, seconds)
             assert self.backend.queued() == [letter.message]
 
@@ -316,12 +323,40 @@ class StoreMachine(RuleBasedStateMachine):
     def dead_letters(self):
         return {id for id, answer in self.kept.items() if answer.state == "dead"}
 
+    @rule(times=st.integers(1, 4), most=st.integers(1, 4))
+    def killer(self, times, most):
+        """A callback takes its workers down, one after the other, until it is given up.
+
+        The plain rules find this order too seldom to be relied upon.
+        """
+        id = self.kept_by_a_new_owner()
+        for _ in range(times):
+            assert self.store.begin(id, 0.0) == "run"
+            self.kept[id].state, self.kept[id].overdue = "running", True
+            self.redeliver(99, HOUR, most)
+            if self.kept[id].state == "dead":
+                break
+        assert (self.kept[id].state == "dead") == (times >= most)
+
     @rule()
     def late_worker(self):
         """A worker is lost, its message is sent again, and then it wakes and ends.
 
         The plain rules find this order too seldom to be relied upon.
         """
+        id = self.kept_by_a_new_owner()
+        assert self.store.begin(id, 0.0) == "run"
+        self.kept[id].state, self.kept[id].overdue = "running", True
+        for _ in range(2):  # The second time there is nothing to do.
+            self.redeliver(99, HOUR, 5)
+        assert not self.store.extend(id, HOUR)
+        assert self.store.begin(id, HOUR) == "run"
+        assert self.store.begin(id, HOUR) == "busy"
+        assert self.store.confirm(id)
+        assert not self.store.confirm(id)
+        del self.kept[id]
+
+    def kept_by_a_new_owner(self):
         owner = f"o{next(self.numbers)}"
         self.store.register(owner, b"")
         self.beats[owner] = 1
@@ -329,16 +364,7 @@ class StoreMachine(RuleBasedStateMachine):
         *_, lease = self.claim_as(owner, "fresh", 99)
         self.settle_as(owner, [lease], HOUR)
         self.the_queue_is_as_expected()
-        assert self.store.begin(lease.id, 0.0) == "run"
-        self.kept[lease.id].overdue = True
-        for _ in range(2):  # The second time there is nothing to do.
-            self.redeliver(99, HOUR, 5)
-        assert not self.store.extend(lease.id, HOUR)
-        assert self.store.begin(lease.id, HOUR) == "run"
-        assert self.store.begin(lease.id, HOUR) == "busy"
-        assert self.store.confirm(lease.id)
-        assert not self.store.confirm(lease.id)
-        del self.kept[lease.id]
+        return lease.id
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), strike=st.booleans(), pause=st.sampled_from([0.0, FAR]))

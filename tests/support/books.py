@@ -61,8 +61,10 @@ def prepare(store, call):
         if call not in ("submit", "claim"):
             store.claim("o", "fresh", 2)
     if call == "redeliver_due":
-        # "b" has had two deliveries, and is given up; "a" goes on the queue again.
+        # "b" has had two deliveries and is lost again: it is given up; "a" goes on
+        # the queue again.
         store.redeliver_due(1, 0.0, 9)
+        store.begin("b", 0.0)
     if call in ("confirm", "give_up"):
         store.begin("a", HOUR)
     if call == "revive":
@@ -82,7 +84,7 @@ def make(call, store):
         "beat": lambda: store.beat("o", b""),
         "keep": lambda: store.settle("o", settlements(HOUR)),
         "begin": lambda: store.begin("a", HOUR),
-        "redeliver_due": lambda: store.redeliver_due(9, HOUR, 2),
+        "redeliver_due": lambda: store.redeliver_due(9, HOUR, 1),
         "confirm": lambda: store.confirm("a"),
         "give_up": lambda: store.give_up("a"),
         "revive": lambda: store.revive("a", HOUR),
