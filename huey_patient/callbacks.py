@@ -31,20 +31,14 @@ from .outcomes import Outcomes
 from .receipts import Receipts, waiting_seconds
 from .references import References
 from .response import Response
+from .running import KEPT, MARK
 from .settings import Settings
 from .stores.base import Settlement, Store
 from .wire import Outcome, Reason
 
-__all__ = ["Callbacks"]
+__all__ = ["MARK", "Callbacks"]
 
 log = logging.getLogger("huey.patient")
-
-#: Tells our messages from calls of the same task by the application.
-MARK = "huey_patient"
-
-#: Says that a message has a receipt.  What is registered cannot say it: messages
-#: outlive a deployment that changes ``delivery``.
-KEPT = "kept"
 
 #: Seconds until a callback is tried again whose payload store does not answer.
 #: It waits in Huey's schedule and takes no worker meanwhile.
@@ -66,9 +60,8 @@ class Callbacks:
     ) -> None:
         self._huey = huey
         self._outcomes = outcomes
-        self._references = references
         self._hooks = hooks
-        self._receipts = Receipts(store, settings)
+        self._deliveries = running.Deliveries(huey, Receipts(store, settings), references)
         self._waiting_seconds = waiting_seconds(settings)
         self._with_receipt: set[str] = set()
         self._by_target: dict[Any, str] = {}
@@ -81,7 +74,7 @@ class Callbacks:
             retries=10,
             retry_delay=60,
         )
-        huey.pre_execute(MARK)(self._before_plain_task)
+        huey.pre_execute(MARK)(self._before)
 
     # Registering
 
@@ -213,44 +206,12 @@ class Callbacks:
                 outcome = self._outcome_of(task, args)
                 return running.run(task, outcome, self._hooks, partial(call, outcome, **extra))
 
-            return self._deliver(task, args, deliver)
+            return self._deliveries.run(task, args, deliver)
 
         return run
 
-    def _deliver(self, task: Task, args: tuple[Any, ...], deliver: Callable[[], Any]) -> Any:
-        """Run a callback as its message says: under its receipt, or for what it is worth."""
-        if getattr(task, "within", False):
-            return deliver()
-        if _is_kept(args):
-            return self._at_least_once(task, args, deliver)
-        return self._at_most_once(task, args, deliver)
-
-    def _at_least_once(self, task: Task, args: tuple[Any, ...], deliver: Callable[[], Any]) -> Any:
-        return self._receipts.run(
-            task.id,
-            deliver,
-            retry_in=partial(running.retry_in, task),
-            served=partial(self._discard, task, args),
-        )
-
-    def _at_most_once(self, task: Task, args: tuple[Any, ...], deliver: Callable[[], Any]) -> Any:
-        """Run a callback; what it was given is deleted when it does not run again."""
-        try:
-            value = deliver()
-        except Exception as reason:
-            if running.is_final(task, reason):
-                self._discard(task, args)
-            raise
-        self._discard(task, args)
-        return value
-
-    def _discard(self, task: Task, args: tuple[Any, ...]) -> None:
-        # The object of a request was deleted when that was answered.
-        if _is_ours(args) and args[1] == Reason.OUTCOME:
-            self._references.discard(task.id, bytes(args[2]), "outcome")
-
     def _outcome_of(self, task: Task, args: tuple[Any, ...]) -> Outcome:
-        if not _is_ours(args):
+        if not running.is_ours(args):
             raise TypeError(
                 f"{task.name} is a callback: it runs when a request is answered; "
                 "call the function or the methods themselves in a test"
@@ -261,13 +222,18 @@ class Callbacks:
             log.warning("The callback of request %s is put off: %s", task.id, reason)
             raise RetryTask(str(reason), delay=PAYLOAD_PAUSE) from reason
 
-    def _before_plain_task(self, task: Task) -> None:
+    def _before(self, task: Task) -> None:
+        if running.is_ours(task.args):
+            self._deliveries.begin(task)
+            self._open_for_plain_task(task)
+
+    def _open_for_plain_task(self, task: Task) -> None:
         """Let a plain ``@huey.task`` be a callback: it is called with the response.
 
         Only this run is changed, not the task's arguments, so that a retry
         finds the envelope again.
         """
-        if not _is_ours(task.args) or type(task) in self._own_classes:
+        if type(task) in self._own_classes:
             return
         function = type(task).execute
 
@@ -277,7 +243,7 @@ class Callbacks:
                 task, outcome, self._hooks, partial(running.call_plain, function, task, outcome)
             )
 
-        task.execute = partial(self._deliver, task, task.args, deliver)
+        task.execute = partial(self._deliveries.run, task, task.args, deliver)
 
     # Built in
 
@@ -299,7 +265,7 @@ class Callbacks:
             outcome = self._outcome_of(task, args)
             return running.run(task, outcome, self._hooks, partial(running.value_of, outcome))
 
-        result: Response = self._deliver(task, args, deliver)
+        result: Response = self._deliveries.run(task, args, deliver)
         return result
 
     def _deliver_late(self, task: Task, args: tuple[Any, ...]) -> Any:
@@ -314,20 +280,8 @@ class Callbacks:
                 raise UnknownCallback(f"no callback {asked!r} is registered in this consumer")
             task_class = self._huey._registry.string_to_task(name)
             late = task_class(args=args, id=task.id, retries=task.retries)
-            # Huey tries this task again and not that one, which therefore leaves
-            # its receipt, and what it was given, to this one.
-            late.within = True
-            self._before_plain_task(late)
+            self._deliveries.leave(late)
+            self._open_for_plain_task(late)
             return late.execute()
 
-        return self._deliver(task, args, deliver)
-
-
-def _is_ours(args: Any) -> bool:
-    if len(args) not in (3, 4) or not isinstance(args[0], str) or args[0] != MARK:
-        return False
-    return isinstance(args[2], bytes | bytearray | memoryview)
-
-
-def _is_kept(args: Any) -> bool:
-    return _is_ours(args) and len(args) == 4 and args[3] == KEPT
+        return self._deliveries.run(task, args, deliver)

@@ -8,7 +8,8 @@ there, and a courier puts it on the queue again
     when no worker has begun it for ten times ``orphan_threshold``, or
     when the one that began it has shown no sign of life for ``orphan_threshold``.
 
-A message that turns out to be one too many does nothing.  When it has lost
+A message that turns out to be one too many does nothing.  What Huey decides not
+to run (revoked, expired, canceled by a hook) is forgotten.  When it has lost
 `MOST_DELIVERIES` workers, or when the callback has failed for good, the receipt
 becomes a dead letter, to be looked at and sent again by hand.
 """
@@ -53,6 +54,21 @@ class Receipts:
         self._running: set[str] = set()
         self._thread_of: int | None = None  # the process whose thread extends receipts
 
+    def begin(self, id: str) -> bool:
+        """Be trusted with an outcome, unless another run of it is, or was for good.
+
+        Raises:
+            StoreUnavailable: Its message comes again.
+        """
+        match self._store().begin(id, self._running_seconds):
+            case "gone":
+                log.info("The outcome of request %s was delivered before.", id)
+                return False
+            case "busy":
+                log.info("The outcome of request %s is just being delivered.", id)
+                return False
+        return True
+
     def run(
         self,
         id: str,
@@ -61,24 +77,14 @@ class Receipts:
         retry_in: Callable[[Exception], float | None],
         served: Callable[[], object],
     ) -> Any:
-        """Run a callback unless it was served already; its receipt goes when it returns.
+        """Run a callback that was begun; its receipt goes when it returns.
 
         Args:
             retry_in: Given what the callback raised: seconds until Huey runs it
                 again, or None when it does not.
             served: Called when it can never run again: it returned, and its
                 receipt is gone.
-
-        Raises:
-            StoreUnavailable: Before the callback was called; the message comes again.
         """
-        match self._store().begin(id, self._running_seconds):
-            case "gone":
-                log.info("The outcome of request %s was delivered before.", id)
-                return None
-            case "busy":
-                log.info("The outcome of request %s is just being delivered.", id)
-                return None
         self._extend_while_running(id)
         try:
             value = call()
@@ -95,6 +101,18 @@ class Receipts:
             return value
         finally:
             self._running.discard(id)
+
+    def forget(self, id: str, *, begun: bool, served: Callable[[], object]) -> None:
+        """Let go of an outcome that is not to be delivered, unless another run has it.
+
+        A dead letter stays one: what is not delivered now was not delivered then.
+        """
+
+        def note(store: Store) -> None:
+            if (begun or store.begin(id, self._running_seconds) == "run") and store.confirm(id):
+                served()
+
+        self._quietly(id, note)
 
     def _after_failure(self, id: str, seconds: float | None) -> None:
         if seconds is None:

@@ -1,6 +1,7 @@
 """The application's own code: what may be a callback, how it is called, what follows.
 
-Pure of envelopes and stores; knows Huey's tasks and how they are retried.
+Opens no envelope; knows Huey's tasks, how they are retried, and which of their
+messages have a receipt.
 """
 
 from __future__ import annotations
@@ -9,16 +10,24 @@ import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from huey import Huey
+from huey import signals as huey_signals
 from huey.api import Task
 from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask
 
 from .errors import RequestError
+from .receipts import Receipts
+from .references import References
 from .response import Response
-from .wire import Outcome
+from .wire import Outcome, Reason
 
 __all__ = [
+    "KEPT",
+    "MARK",
+    "Deliveries",
     "Hooks",
     "call_instance",
     "call_plain",
@@ -26,12 +35,109 @@ __all__ = [
     "check_class",
     "checked_delivery",
     "is_final",
+    "is_ours",
     "retry_in",
     "run",
     "value_of",
 ]
 
 log = logging.getLogger("huey.patient")
+
+#: Tells our messages from calls of the same task by the application.
+MARK = "huey_patient"
+
+#: Says that a message has a receipt.  What is registered cannot say it: messages
+#: outlive a deployment that changes ``delivery``.
+KEPT = "kept"
+
+
+def is_ours(args: Any) -> bool:
+    """Whether these are the arguments of a message that answers a request."""
+    if len(args) not in (3, 4) or not isinstance(args[0], str) or args[0] != MARK:
+        return False
+    return isinstance(args[2], bytes | bytearray | memoryview)
+
+
+def _is_kept(args: Any) -> bool:
+    return is_ours(args) and len(args) == 4 and bool(args[3] == KEPT)
+
+
+class Deliveries:
+    """Runs callbacks as their messages say: at most once, or under a receipt.
+
+    Where a task stands with its receipt is noted at the task itself: several
+    messages of one request may be in this process at a time.
+    """
+
+    def __init__(self, huey: Huey, receipts: Receipts, references: References) -> None:
+        self._receipts = receipts
+        self._references = references
+        huey.signal(
+            huey_signals.SIGNAL_REVOKED, huey_signals.SIGNAL_EXPIRED, huey_signals.SIGNAL_CANCELED
+        )(self._not_run)
+
+    def begin(self, task: Task) -> None:
+        """Begin the receipt of a task that Huey is about to run, if it has one.
+
+        Raises:
+            CancelExecution: It is not to run: its outcome was delivered, or is
+                just being delivered, or nobody can say.  In the run itself it
+                would be too late to stop without a result, and Huey would put
+                that in the place of the real one.
+        """
+        if not _is_kept(task.args):
+            return
+        # Also what is not begun is done with, whatever Huey signals next.
+        task.receipt = "left"
+        try:
+            begun = self._receipts.begin(task.id)
+        except Exception as reason:
+            # Any other exception Huey would log here, and run the task all the same.
+            log.warning("Request %s will be delivered once more: %r", task.id, reason)
+            raise CancelExecution("its receipt cannot be begun") from reason
+        if not begun:
+            raise CancelExecution("one message too many")
+        task.receipt = "begun"
+
+    def leave(self, task: Task) -> None:
+        """Let ``task`` run inside of another one, which looks after the receipt.
+
+        It is the other one that Huey tries again.
+        """
+        task.receipt = "left"
+
+    def run(self, task: Task, args: tuple[Any, ...], call: Callable[[], Any]) -> Any:
+        """Run a callback; what it was given is deleted when it does not run again."""
+        receipt, task.receipt = getattr(task, "receipt", None), "left"
+        if receipt == "left":
+            return call()
+        discard = partial(self._discard, task, args)
+        if receipt == "begun":
+            return self._receipts.run(
+                task.id, call, retry_in=partial(retry_in, task), served=discard
+            )
+        try:
+            value = call()
+        except Exception as reason:
+            if is_final(task, reason):
+                discard()
+            raise
+        discard()
+        return value
+
+    def _not_run(self, signal: str, task: Task) -> None:
+        """Forget an outcome that Huey has decided not to deliver."""
+        receipt = getattr(task, "receipt", None)
+        if _is_kept(task.args) and receipt != "left":
+            log.info("The outcome of request %s is not delivered: %s.", task.id, signal)
+            self._receipts.forget(
+                task.id, begun=receipt == "begun", served=partial(self._discard, task, task.args)
+            )
+
+    def _discard(self, task: Task, args: tuple[Any, ...]) -> None:
+        # The object of a request was deleted when that was answered.
+        if is_ours(args) and args[1] == Reason.OUTCOME:
+            self._references.discard(task.id, bytes(args[2]), "outcome")
 
 
 @dataclass(slots=True)

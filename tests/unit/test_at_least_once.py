@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
+import os
+
 import pytest
+from huey.exceptions import CancelExecution
 from support.desk import URL, Desk
 
-from huey_patient.wire import Reason
+from huey_patient import Response, StoreUnavailable
+from huey_patient.envelope import read_label
+from huey_patient.wire import Reason, write_outcome
 
 
 @pytest.fixture
@@ -249,3 +255,255 @@ def test_a_message_too_many_does_nothing_for_a_callback_that_was_unknown(desk, s
     desk.work()
 
     assert len(heard) == 1
+
+
+@pytest.mark.parametrize("store_none", [True, False])
+@pytest.mark.parametrize("value", ["a value", None])
+def test_a_message_too_many_leaves_the_result_alone(desk, heard, store_none, value):
+    @desk.patient.callback(delivery="at_least_once")
+    def save(outcome):
+        heard.append(outcome)
+        return value
+
+    desk.huey.store_none = store_none
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+    message = desk.huey.storage.dequeue()
+    desk.huey.storage.enqueue(message)
+    desk.work()
+    desk.huey.storage.enqueue(message)
+    desk.work()
+
+    assert len(heard) == 1
+    assert result.get(preserve=True) == value
+    assert desk.huey.result_count() == int(value is not None or store_none)
+
+
+def test_a_message_too_many_is_canceled_and_completes_nothing(desk, save):
+    signals = []
+    desk.huey.signal("complete", "canceled", "error")(lambda signal, task: signals.append(signal))
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+    message = desk.huey.storage.dequeue()
+    for _ in range(2):
+        desk.huey.storage.enqueue(message)
+
+    desk.work()
+
+    assert signals == ["complete", "canceled"]
+
+
+def test_a_message_too_many_beside_its_run_forgets_nothing(desk, heard):
+    @desk.patient.callback(delivery="at_least_once")
+    def save(outcome):
+        if not heard:
+            heard.append(outcome)
+            desk.huey.storage.enqueue(message)
+            desk.work()
+            assert desk.patient.stats()["receipts"] == 1
+        else:
+            heard.append(outcome)
+
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+    message = desk.huey.storage.dequeue()
+    desk.huey.storage.enqueue(message)
+
+    desk.work()
+
+    assert len(heard) == 1
+    assert nothing_is_kept(desk)
+
+
+@pytest.mark.parametrize("trouble", [StoreUnavailable("away"), LookupError("unforeseen")])
+def test_a_store_that_fails_before_a_run_costs_a_delivery_and_no_result(
+    desk, save, heard, monkeypatch, caplog, trouble
+):
+    def fail(*args):
+        raise trouble
+
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+    with monkeypatch.context() as away:
+        away.setattr(type(desk.patient.store), "begin", fail)
+        desk.work()
+    assert "delivered once more" in caplog.text
+    assert (heard, desk.huey.result_count(), desk.patient.stats()["receipts"]) == ([], 0, 1)
+
+    overdue(desk)
+    desk.work()
+
+    assert [outcome.request_id for outcome in heard] == [result.id]
+
+
+def unavailable(*args, **options):
+    raise StoreUnavailable("away")
+
+
+def overdue(desk):
+    """Let the time of all that is kept pass, and the courier see it."""
+    store = desk.patient.store
+    clock = store._clock
+    store._clock = lambda: clock() + 10**6
+    try:
+        return store.redeliver_due(99, 0.0, 5)
+    finally:
+        store._clock = clock
+
+
+# What Huey does not run
+
+
+def test_a_revoked_outcome_is_forgotten(desk, save, heard):
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+    message = desk.huey.storage.dequeue()
+    for _ in range(2):
+        desk.huey.storage.enqueue(message)
+    result.revoke()
+
+    desk.work()
+
+    assert heard == []
+    assert nothing_is_kept(desk)
+    assert overdue(desk) == (0, 0)
+
+
+def test_a_revoked_retry_is_forgotten(desk, heard):
+    @desk.patient.callback(delivery="at_least_once", retries=1, retry_delay=60)
+    def save(outcome):
+        heard.append(outcome)
+        raise RuntimeError("not yet")
+
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+    desk.work()
+    [scheduled] = desk.huey.scheduled()
+    result.revoke()
+    desk.huey.execute(again(desk, scheduled))
+
+    assert len(heard) == 1
+    assert nothing_is_kept(desk)
+
+
+LATER = datetime.timedelta(hours=2)
+
+
+def test_an_expired_outcome_is_forgotten(desk, heard):
+    save = save_in(desk, heard, delivery="at_least_once", expires=3600)
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+
+    desk.huey.execute(desk.huey.dequeue(), desk.huey._get_timestamp() + LATER)
+
+    assert heard == []
+    assert nothing_is_kept(desk)
+
+
+def test_a_message_that_expires_beside_its_run_forgets_nothing(desk, heard):
+    save = save_in(desk, heard, delivery="at_least_once", expires=3600)
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+    desk.patient.store.begin(result.id, 3600.0)
+
+    desk.huey.execute(desk.huey.dequeue(), desk.huey._get_timestamp() + LATER)
+
+    assert desk.patient.stats()["receipts"] == 1
+
+
+def test_a_message_that_expires_after_its_run_failed_for_good_forgets_nothing(desk, heard):
+    save = save_in(desk, heard, delivery="at_least_once", expires=3600)
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+    desk.patient.store.give_up(result.id)
+
+    desk.huey.execute(desk.huey.dequeue(), desk.huey._get_timestamp() + LATER)
+
+    assert desk.patient.stats()["dead"] == 1
+
+
+@pytest.mark.parametrize("when", ["before ours", "after ours"])
+def test_what_a_hook_of_the_application_cancels_is_forgotten(desk, save, heard, when):
+    def refuse(task):
+        raise CancelExecution("not today")
+
+    hooks = desk.huey._pre_execute
+    hooks |= {"refuse": refuse} if when == "after ours" else {}
+    if when == "before ours":
+        ours = dict(hooks)
+        hooks.clear()
+        hooks |= {"refuse": refuse, **ours}
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+
+    desk.work()
+
+    assert heard == []
+    assert nothing_is_kept(desk)
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_what_a_callback_cancels_itself_is_not_forgotten(desk, retry):
+    @desk.patient.callback(delivery="at_least_once", retry_delay=60)
+    def save(outcome):
+        raise CancelExecution("not now", retry=retry)
+
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+
+    desk.work()
+
+    assert desk.patient.stats()["receipts"] == int(retry)
+    assert desk.patient.stats()["dead"] == int(not retry)
+
+
+def test_what_cannot_be_forgotten_now_comes_again(desk, save, heard, monkeypatch, caplog):
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+    result.revoke()
+    with monkeypatch.context() as away:
+        away.setattr(type(desk.patient.store), "begin", unavailable)
+        desk.work()
+
+    assert "delivered once more" in caplog.text
+    assert desk.patient.stats()["receipts"] == 1
+
+
+def test_a_revoked_outcome_without_a_receipt_is_left_to_huey(desk, heard):
+    result = desk.patient.get(URL, callback=save_in(desk, heard))
+    desk.answer(result.id)
+    result.revoke()
+
+    desk.work()
+
+    assert heard == []
+    assert nothing_is_kept(desk)
+
+
+@pytest.mark.parametrize("ends", ["returned", "revoked"])
+def test_a_large_outcome_is_deleted_with_its_receipt(heard, ends):
+    desk = Desk(payload_store="huey", payload_store_threshold=1000)
+    save = save_in(desk, heard, delivery="at_least_once")
+    result = desk.patient.get(URL, callback=save)
+    lease = desk.lease(result.id)
+    head, body = write_outcome(
+        Response(status=200, url=URL, content=os.urandom(2000), request_id=result.id)
+    )
+    keyring, references = desk.patient._keyring, desk.patient._references
+    sealed = keyring.seal(
+        head,
+        body,
+        purpose="outcome",
+        queue=desk.huey.name,
+        id=result.id,
+        label=read_label(lease.sealed),
+    )
+    desk.settle(result.id, Reason.OUTCOME, references.stow(result.id, sealed, "outcome"))
+    assert desk.huey.result_count() == 1  # Where "huey" keeps it.
+    if ends == "revoked":
+        result.revoke()
+
+    desk.work()
+
+    assert len(heard) == int(ends == "returned")
+    assert desk.huey.result_count() == 0
