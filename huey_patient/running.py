@@ -17,6 +17,7 @@ from huey import Huey
 from huey import signals as huey_signals
 from huey.api import Task
 from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask
+from huey.utils import normalize_time
 
 from .errors import RequestError
 from .receipts import Receipts
@@ -70,6 +71,7 @@ class Deliveries:
     """
 
     def __init__(self, huey: Huey, receipts: Receipts, references: References) -> None:
+        self._huey = huey
         self._receipts = receipts
         self._references = references
         huey.signal(
@@ -114,7 +116,7 @@ class Deliveries:
         discard = partial(self._discard, task, args)
         if receipt == "begun":
             return self._receipts.run(
-                task.id, call, retry_in=partial(retry_in, task), served=discard
+                task.id, call, retry_in=partial(retry_in, self._huey, task), served=discard
             )
         try:
             value = call()
@@ -170,12 +172,23 @@ def checked_delivery(delivery: Any) -> bool:
     return delivery is not None
 
 
-def retry_in(task: Task, reason: Exception) -> float | None:
-    """Seconds until Huey runs ``task`` again after ``reason``; None when it does not."""
+def retry_in(huey: Huey, task: Task, reason: Exception) -> float | None:
+    """Seconds until Huey runs ``task`` again after ``reason``; None when it does not.
+
+    As ``Huey._execute`` and ``_requeue_task`` have it, which tell nobody.
+    """
     if is_final(task, reason):
         return None
-    delay = getattr(reason, "delay", None)
-    return float(task.retry_delay if delay is None else delay)
+    eta, delay = None, task.retry_delay or 0
+    if isinstance(reason, RateLimitExceeded):
+        delay = task.retry_delay or reason.delay
+    elif isinstance(reason, RetryTask) and (reason.eta or reason.delay is not None):
+        eta, delay = reason.eta, reason.delay
+    try:
+        left = normalize_time(eta, delay, huey.utc) - normalize_time(None, 0, huey.utc)
+    except (TypeError, ValueError, OverflowError):
+        return None  # Huey fails in the same way, and loses the message.
+    return max(0.0, float(left.total_seconds()))
 
 
 def is_final(task: Task, reason: Exception) -> bool:

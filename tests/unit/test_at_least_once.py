@@ -6,7 +6,7 @@ import datetime
 import os
 
 import pytest
-from huey.exceptions import CancelExecution
+from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask, TaskLockedException
 from support.desk import URL, Desk
 
 from huey_patient import Response, StoreUnavailable
@@ -349,6 +349,103 @@ def overdue(desk):
         return store.redeliver_due(99, 0.0, 5)
     finally:
         store._clock = clock
+
+
+# What Huey runs again
+
+
+class Odd(Exception):
+    delay = "soon"
+
+
+HOUR = datetime.timedelta(hours=1)
+
+
+def in_an_hour():
+    return datetime.datetime.now() + HOUR
+
+
+@pytest.mark.parametrize(
+    ("raised", "options", "seconds"),
+    [
+        (lambda: RetryTask(eta=in_an_hour()), {}, 3600),
+        (lambda: RetryTask(eta=in_an_hour()), {"retries": 1, "retry_delay": 60}, 3600),
+        (lambda: RetryTask(eta=in_an_hour().astimezone(datetime.UTC)), {}, 3600),
+        (lambda: RetryTask(eta=datetime.datetime.now() - HOUR), {}, 0),
+        (lambda: RetryTask(delay=500), {"retry_delay": 60}, 500),
+        (lambda: RetryTask(delay=HOUR), {}, 3600),
+        (lambda: RetryTask(delay=0), {"retry_delay": 60}, 0),
+        (lambda: RetryTask(), {"retry_delay": 60}, 60),
+        (lambda: RetryTask(), {}, 0),
+        (lambda: RateLimitExceeded("key", 500), {}, 500),
+        (lambda: RateLimitExceeded("key", 500), {"retry_delay": 60}, 60),
+        (lambda: RateLimitExceeded("key", 500, retry=False), {"retries": 1}, 500),
+        (lambda: TaskLockedException("key"), {"retries": 1, "retry_delay": 60}, 60),
+        (lambda: CancelExecution("no", retry=True), {"retry_delay": 60}, 60),
+        (lambda: Odd(), {"retries": 1, "retry_delay": 60}, 60),
+        (lambda: RuntimeError("not yet"), {"retries": 1, "retry_delay": 60}, 60),
+        (lambda: RuntimeError("not yet"), {"retries": 1}, 0),
+    ],
+)
+@pytest.mark.parametrize("utc", [True, False])
+def test_a_receipt_waits_as_long_as_huey_does(desk, monkeypatch, utc, raised, options, seconds):
+    desk.huey.utc = utc
+    postponed = []
+
+    @desk.patient.callback(delivery="at_least_once", **options)
+    def save(outcome):
+        raise raised()
+
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+    monkeypatch.setattr(
+        type(desk.patient.store), "postpone", lambda store, id, left: postponed.append(left)
+    )
+    task = desk.huey.dequeue()
+    now = desk.huey._get_timestamp()
+    desk.huey.execute(task)
+
+    [left] = postponed
+    # Ten orphan_threshold come on top; what is allowed for is more than a test may last.
+    assert left - 300 == pytest.approx(seconds, abs=30)
+    [retry] = desk.huey.scheduled() + desk.huey.pending()
+    by_huey = max(0, (retry.eta - now).total_seconds()) if retry.eta else 0
+    assert left - 300 == pytest.approx(by_huey, abs=30)
+
+
+@pytest.mark.parametrize(
+    ("raised", "retries"),
+    [
+        (RuntimeError("never"), 0),
+        (Odd(), 0),
+        (RateLimitExceeded("key", 5, retry=False), 0),
+        (TaskLockedException("key"), 0),
+        (CancelExecution("no", retry=False), 1),
+        (CancelExecution("no"), 0),
+    ],
+)
+def test_what_huey_does_not_run_again_is_a_dead_letter(desk, raised, retries):
+    @desk.patient.callback(delivery="at_least_once", retries=retries)
+    def save(outcome):
+        raise raised
+
+    desk.ask_and_answer(save)
+
+    assert desk.patient.stats()["dead"] == 1
+    assert desk.huey.scheduled() == []
+
+
+@pytest.mark.parametrize("raised", [RetryTask(eta="soon"), RetryTask(delay="soon")])
+def test_a_retry_that_huey_cannot_compute_is_a_dead_letter(desk, raised):
+    @desk.patient.callback(delivery="at_least_once")
+    def save(outcome):
+        raise raised
+
+    # As in a worker, which logs it: Huey has lost this message.
+    with pytest.raises((TypeError, ValueError)):
+        desk.ask_and_answer(save)
+
+    assert desk.patient.stats()["dead"] == 1
 
 
 # What Huey does not run
