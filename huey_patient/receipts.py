@@ -52,7 +52,8 @@ class Receipts:
         self._running_seconds = settings.orphan_threshold
         self._waiting_seconds = waiting_seconds(settings)
         self._running: set[str] = set()
-        self._thread_of: int | None = None  # the process whose thread extends receipts
+        self._thread: NativeThread | None = None  # extends receipts
+        self._thread_of: int | None = None  # the process that it is in
 
     def begin(self, id: str) -> bool:
         """Be trusted with an outcome, unless another run of it is, or was for good.
@@ -116,8 +117,10 @@ class Receipts:
 
     def _after_failure(self, id: str, seconds: float | None) -> None:
         if seconds is None:
-            self._quietly(id, lambda store: store.give_up(id))
-            log.error("The callback of request %s failed for good; it is a dead letter now.", id)
+            if self._quietly(id, lambda store: store.give_up(id)):
+                log.error(
+                    "The callback of request %s failed for good; it is a dead letter now.", id
+                )
         else:
             self._quietly(id, lambda store: store.postpone(id, seconds + self._waiting_seconds))
 
@@ -135,16 +138,28 @@ class Receipts:
 
     def _extend_while_running(self, id: str) -> None:
         self._running.add(id)
-        if self._thread_of != os.getpid():  # none yet, or it stayed behind at a fork
-            self._thread_of = os.getpid()
-            NativeThread(self._extend, name="huey-patient-receipts").start()
+        if self._thread and self._thread.running and self._thread_of == os.getpid():
+            return
+        # There was none yet, or it ended, or stayed behind at a fork.
+        thread = NativeThread(self._extend, name="huey-patient-receipts")
+        try:
+            thread.start()
+        except RuntimeError as reason:
+            # A callback that may run twice is better than one that does not run.
+            log.warning("Request %s may be delivered once more: %s", id, reason)
+        else:
+            self._thread, self._thread_of = thread, os.getpid()
 
     def _extend(self) -> None:
         sleep = original("time", "sleep")
         while True:
             sleep(self._running_seconds / 3)
             for id in list(self._running):
-                self._quietly(id, partial(_extend, id=id, seconds=self._running_seconds))
+                try:
+                    self._quietly(id, partial(_extend, id=id, seconds=self._running_seconds))
+                except Exception:
+                    # Nobody would begin another thread for those that run already.
+                    log.exception("The receipt of request %s could not be extended", id)
 
 
 def _extend(store: Store, *, id: str, seconds: float) -> bool:

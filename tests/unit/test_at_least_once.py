@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
+import threading
 
 import pytest
+from huey import MemoryHuey
 from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask, TaskLockedException
 from support.desk import URL, Desk
 
-from huey_patient import Response, StoreUnavailable
+from huey_patient import Patient, Response, StoreUnavailable
 from huey_patient.envelope import read_label
 from huey_patient.wire import Reason, write_outcome
 
@@ -319,8 +322,13 @@ def test_a_message_too_many_beside_its_run_forgets_nothing(desk, heard):
 def test_a_store_that_fails_before_a_run_costs_a_delivery_and_no_result(
     desk, save, heard, monkeypatch, caplog, trouble
 ):
+    begin = type(desk.patient.store).begin
+    troubles = [trouble]
+
     def fail(*args):
-        raise trouble
+        if troubles:
+            raise troubles.pop()
+        return begin(*args)
 
     result = desk.patient.get(URL, callback=save)
     desk.answer(result.id)
@@ -349,6 +357,138 @@ def overdue(desk):
         return store.redeliver_due(99, 0.0, 5)
     finally:
         store._clock = clock
+
+
+# While it runs
+
+
+@pytest.fixture
+def hasty():
+    """A desk whose receipts are extended every few milliseconds."""
+    return Desk(heartbeat_interval=0.01, orphan_threshold=0.03)
+
+
+class Extends:
+    """Stands for `Store.extend`; a callback can wait for it."""
+
+    def __init__(self, monkeypatch, desk, *troubles):
+        self.ids = []
+        self._extended = threading.Condition()
+        self._troubles = list(troubles)
+        store = desk.patient.store
+        self._extend = store.extend
+        monkeypatch.setattr(store, "extend", self)
+
+    def __call__(self, id, seconds):
+        if self._troubles:
+            raise self._troubles.pop(0)
+        answer = self._extend(id, seconds)
+        with self._extended:
+            self.ids.append(id)
+            self._extended.notify_all()
+        return answer
+
+    def wait_for(self, id):
+        """Wait until the thread has gone round often enough to have met all that run."""
+        with self._extended:
+            return self._extended.wait_for(lambda: self.ids.count(id) > 2, 8)
+
+
+def long_run(desk, extends):
+    """A callback that runs until its receipt was extended; a list of whether it was."""
+    seen = []
+
+    @desk.patient.callback(delivery="at_least_once")
+    def save(outcome):
+        seen.append(extends.wait_for(outcome.request_id))
+
+    return save, seen
+
+
+def test_the_receipt_of_a_long_run_is_extended_for_as_long_as_it_runs(hasty, monkeypatch):
+    extends = Extends(monkeypatch, hasty)
+    save, seen = long_run(hasty, extends)
+    first = hasty.ask_and_answer(save)
+    second = hasty.ask_and_answer(save)
+
+    assert seen == [True, True]
+    begun = extends.ids.index(second.id)
+    assert first.id in extends.ids[:begun]
+    assert first.id not in extends.ids[begun:]
+    assert nothing_is_kept(hasty)
+
+
+@pytest.mark.parametrize("trouble", [StoreUnavailable("away"), LookupError("unforeseen")])
+def test_receipts_are_extended_after_an_extension_that_failed(hasty, monkeypatch, caplog, trouble):
+    save, seen = long_run(hasty, Extends(monkeypatch, hasty, trouble))
+
+    hasty.ask_and_answer(save)
+
+    assert seen == [True]
+    assert str(trouble) in caplog.text
+
+
+def test_a_thread_that_ended_is_started_again(hasty, monkeypatch):
+    extends = Extends(monkeypatch, hasty, SystemExit())
+    save, seen = long_run(hasty, extends)
+    ended = threading.Event()
+
+    @hasty.patient.callback(delivery="at_least_once")
+    def first(outcome):
+        assert receipts._thread.join(8)
+        ended.set()
+
+    receipts = hasty.patient._callbacks._deliveries._receipts
+    hasty.ask_and_answer(first)
+    assert ended.is_set()
+
+    hasty.ask_and_answer(save)
+
+    assert seen == [True]
+
+
+def test_a_run_without_a_thread_to_extend_it_runs(desk, save, heard, monkeypatch, caplog):
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("huey_patient.receipts.NativeThread.start", no_thread)
+
+    desk.ask_and_answer(save)
+
+    assert len(heard) == 1
+    assert nothing_is_kept(desk)
+    assert "can't start new thread" in caplog.text
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_an_outcome_whose_worker_is_ended_is_due_at_once_and_never_given_up(desk, end):
+    runs = []
+
+    @desk.patient.callback(delivery="at_least_once")
+    def save(outcome):
+        runs.append(outcome)
+        raise end
+
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+    for _ in range(7):
+        with contextlib.suppress(end):
+            desk.work()
+        assert redeliver(desk) == (1, 0)
+
+    assert len(runs) == 7
+
+
+def test_what_cannot_be_noted_is_no_failure_of_the_callback(desk, save, monkeypatch, caplog):
+    result = desk.patient.get(URL, callback=save)
+    desk.answer(result.id)
+    with monkeypatch.context() as away:
+        away.setattr(type(desk.patient.store), "confirm", unavailable)
+        desk.work()
+
+    assert "delivered once more" in caplog.text
+    assert desk.patient.stats()["receipts"] == 1
+    assert result.get() is None
 
 
 # What Huey runs again
@@ -577,11 +717,30 @@ def test_a_revoked_outcome_without_a_receipt_is_left_to_huey(desk, heard):
     assert nothing_is_kept(desk)
 
 
-@pytest.mark.parametrize("ends", ["returned", "revoked"])
-def test_a_large_outcome_is_deleted_with_its_receipt(heard, ends):
-    desk = Desk(payload_store="huey", payload_store_threshold=1000)
-    save = save_in(desk, heard, delivery="at_least_once")
-    result = desk.patient.get(URL, callback=save)
+def test_in_immediate_mode_nothing_is_kept_and_all_is_delivered(heard):
+    huey = MemoryHuey("immediate-kept", immediate=True)
+    patient = Patient(huey)
+
+    @patient.callback(delivery="at_least_once")
+    def save(outcome):
+        heard.append(outcome.kind)
+
+    patient.get("http://127.0.0.1:1/", callback=save, retries=0)
+
+    assert heard == ["connection"]
+    assert patient.stats()["receipts"] == 0
+
+
+# What it was given
+
+
+@pytest.fixture
+def large():
+    """A desk whose outcomes lie in a payload store, for as long as they are needed."""
+    return Desk(payload_store="huey", payload_store_threshold=1000)
+
+
+def answer_large(desk, result):
     lease = desk.lease(result.id)
     head, body = write_outcome(
         Response(status=200, url=URL, content=os.urandom(2000), request_id=result.id)
@@ -597,10 +756,35 @@ def test_a_large_outcome_is_deleted_with_its_receipt(heard, ends):
     )
     desk.settle(result.id, Reason.OUTCOME, references.stow(result.id, sealed, "outcome"))
     assert desk.huey.result_count() == 1  # Where "huey" keeps it.
+
+
+@pytest.mark.parametrize("ends", ["returned", "revoked"])
+def test_a_large_outcome_is_deleted_with_its_receipt(large, heard, ends):
+    result = large.patient.get(URL, callback=save_in(large, heard, delivery="at_least_once"))
+    answer_large(large, result)
     if ends == "revoked":
         result.revoke()
 
-    desk.work()
+    large.work()
 
     assert len(heard) == int(ends == "returned")
-    assert desk.huey.result_count() == 0
+    assert large.huey.result_count() == 0
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_large_outcome_is_there_for_as_long_as_its_receipt(large, heard, monkeypatch, known):
+    result = large.patient.get(URL, callback=save_in(large, heard, delivery="at_least_once"))
+    if not known:
+        deploy(large)
+    answer_large(large, result)
+    if not known:
+        save_in(large, heard)
+    with monkeypatch.context() as away:
+        away.setattr(type(large.patient.store), "confirm", unavailable)
+        large.work()
+
+    assert overdue(large) == (1, 0)
+    large.work()
+
+    assert [type(outcome) for outcome in heard] == [Response, Response]
+    assert large.huey.result_count() == 0
