@@ -15,17 +15,21 @@ SHORT = {"heartbeat_interval": 0.2, "orphan_threshold": 1.0}
 HANGING = """
 import pathlib, threading
 
+def hang_once():
+    first = pathlib.Path(__file__).with_name("first")
+    if not first.exists():
+        first.touch()
+        tell("hanging")
+        threading.Event().wait()
+
 @patient.callback(delivery="at_least_once")
 class Hang:
     def on_complete(self, response):
-        first = pathlib.Path(__file__).with_name("first")
-        if not first.exists():
-            first.touch()
-            tell("hanging")
-            threading.Event().wait()
+        hang_once()
         tell(response.request_id, response.status, response.callback_args)
 
     def on_error(self, error):
+        hang_once()
         tell(error.request_id, error.kind, error.callback_args)
 """
 
@@ -51,6 +55,39 @@ def test_a_consumer_killed_inside_a_callback_loses_nothing(new_app, gate: Gate, 
 
     with app.consumer("-k", workers) as consumer:
         assert app.answers.collect([id]) == {id: 200}
+        consumer.send(signal.SIGINT)
+        assert consumer.wait() == 0
+
+    assert app.patient.stats()["receipts"] == 0
+    assert app.nothing_is_left()
+
+
+def test_a_consumer_killed_inside_the_callback_of_a_cancellation_loses_nothing(new_app):
+    app: App = new_app(tail=HANGING, **SHORT)
+    id = app.patient.get("http://127.0.0.1:1/", callback="Hang").id
+    assert app.patient.cancel(id)
+    with app.consumer() as consumer:
+        assert app.answers.next()[0] == "hanging"
+        consumer.send(signal.SIGKILL)
+        assert consumer.wait() == -signal.SIGKILL
+
+    with app.consumer() as consumer:
+        assert app.answers.collect([id]) == {id: "canceled"}
+        consumer.send(signal.SIGINT)
+        assert consumer.wait() == 0
+
+    assert app.patient.stats()["receipts"] == 0
+    assert app.nothing_is_left()
+
+
+def test_a_callback_that_was_revoked_never_comes_back(new_app, gate: Gate):
+    app: App = new_app(tail=HANGING, **SHORT)
+    gate.open()
+    revoked = app.patient.get(gate.url(), callback="Hang")
+    revoked.revoke()
+    with app.consumer() as consumer:
+        consumer.wait_for("was revoked, not executing")
+        consumer.wait_for("is not delivered: revoked")
         consumer.send(signal.SIGINT)
         assert consumer.wait() == 0
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from huey import MemoryHuey
+from huey import Huey, MemoryHuey
 
 from huey_patient import Patient, RequestError, Response
 from huey_patient.callbacks import MARK
@@ -23,10 +23,10 @@ URL = "http://example.com/path?query=1"
 
 
 class Desk:
-    """A MemoryHuey with a Patient of these settings."""
+    """A MemoryHuey, or ``huey``, with a Patient of these settings."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.huey = MemoryHuey(f"desk-{uuid.uuid4().hex}", immediate=False)
+    def __init__(self, huey: Huey | None = None, **settings: Any) -> None:
+        self.huey = huey or MemoryHuey(f"desk-{uuid.uuid4().hex}", immediate=False)
         self.patient = Patient(self.huey, **settings)
         self._leases: dict[str, Lease] = {}
 

@@ -8,7 +8,7 @@ import os
 import threading
 
 import pytest
-from huey import MemoryHuey
+from huey import MemoryHuey, SqliteHuey
 from huey.exceptions import CancelExecution, RateLimitExceeded, RetryTask, TaskLockedException
 from support.desk import URL, Desk
 
@@ -223,6 +223,35 @@ def test_a_plain_task_that_was_unknown_runs_under_its_receipt(desk, heard):
 
     assert heard == [1]
     assert nothing_is_kept(desk)
+
+
+@pytest.fixture
+def two_desks(tmp_path):
+    """Two processes of one application, as far as the database can tell."""
+    filename = str(tmp_path / "huey.db")
+    desks = [Desk(SqliteHuey("shared", filename=filename)) for _ in range(2)]
+    yield desks
+    for desk in desks:
+        desk.patient.store.close()
+        desk.huey.storage.close()
+
+
+@pytest.mark.parametrize("settled_as", ["at_least_once", None, "unknown"])
+@pytest.mark.parametrize("run_as", ["at_least_once", None])
+def test_what_one_process_settles_another_delivers_once(two_desks, heard, settled_as, run_as):
+    old, new = two_desks
+    save = save_in(old, heard, delivery=None if settled_as == "unknown" else settled_as)
+    save_in(new, heard, delivery=run_as)
+    result = old.patient.get(URL, callback=save)
+    if settled_as == "unknown":
+        deploy(old)
+    old.answer(result.id)
+    assert old.patient.stats()["receipts"] == int(settled_as is not None)
+
+    new.work()
+
+    assert [outcome.request_id for outcome in heard] == [result.id]
+    assert nothing_is_kept(old)
 
 
 def again(desk, task):
