@@ -209,6 +209,9 @@ def test_a_queue_of_the_wrong_type_stops_a_delivery_before_anything_is_changed(w
     assert store.redeliver_due(9, HOUR, 1) == (1, 1)
     assert store.revive("c", HOUR)
     assert [storage.dequeue() for _ in range(3)] == [b"b", b"c", None]
+    store.give_up("b")
+    # Of "b" two messages went on the queue, and not the one that was refused.
+    assert {one.id: one.deliveries for one in store.dead_letters()} == {"a": 1, "b": 2}
     storage.conn.flushdb()
     for thing in (store, storage, other):
         thing.close()
