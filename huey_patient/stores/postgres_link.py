@@ -240,14 +240,17 @@ class Link:
     def _explained(self, advice: str | None = None) -> Iterator[None]:
         try:
             yield
-        except (
-            psycopg.OperationalError,
-            psycopg.InterfaceError,
-            psycopg.errors.InsufficientPrivilege,
-            psycopg.errors.UndefinedTable,
-            psycopg.errors.ReadOnlySqlTransaction,
-        ) as error:
+        except psycopg.Error as error:
+            if isinstance(error, _OUR_MISTAKES) and not isinstance(error, _STATES):
+                raise
             raise StoreUnavailable(f"PostgreSQL: {error}; {advice or _advice(error)}") from error
+
+
+# Everything else is a state of the database, however psycopg sorts it: a transaction that
+# the server has ended for us is an "internal error" there, and must not end a courier.
+_OUR_MISTAKES = (psycopg.ProgrammingError, psycopg.IntegrityError, psycopg.DataError)
+# And of those three, these too.
+_STATES = (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable)
 
 
 def _is_direct(db: Any) -> bool:

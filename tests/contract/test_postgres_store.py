@@ -14,7 +14,7 @@ from support.receipts import HOUR, kept, kept_all
 from support.servers import free_port
 
 from huey_patient.errors import StoreUnavailable
-from huey_patient.stores import store_for
+from huey_patient.stores import postgres_link, store_for
 from huey_patient.stores.base import Counts, Fenced, Settlement
 
 
@@ -312,6 +312,61 @@ def test_sessions_ended_by_the_server_are_replaced(store, rival):
 
     assert store.submit("b", b"x") == "new"
     assert store.counts().fresh == 2
+
+
+def test_a_reaper_that_was_paused_beyond_its_time_may_reap_again(store, rival, monkeypatch):
+    begin = postgres_link._BEGIN.replace("timeout = '10s'", "timeout = '1ms'", 1)
+    monkeypatch.setattr(postgres_link, "_BEGIN", begin)
+    in_turn = store._link.ask_in_turn
+    rival.autocommit = True
+
+    def paused_between(statements, params):
+        def each():
+            yield statements[0]
+            while rival.execute(IDLE_IN_TRANSACTION).fetchall():
+                pass
+            yield statements[1]
+
+        return in_turn(each(), params)
+
+    store.register("o", b"")
+    store.submit("a", b"x")
+    store.claim("o", "fresh", 1)
+    monkeypatch.setattr(store._link, "ask_in_turn", paused_between)
+
+    with pytest.raises(StoreUnavailable, match="calling again is safe") as raised:
+        store.reap("o", 1)
+
+    assert raised.value.__cause__.sqlstate == "25P03"
+    monkeypatch.undo()
+    assert store.reap("o", 1)
+    assert store.counts() == Counts(fresh=0, suspect=1, later=0, held=0)
+
+
+IDLE_IN_TRANSACTION = "select 1 from pg_stat_activity where state = 'idle in transaction'"
+
+
+@pytest.mark.parametrize(
+    "state",
+    # A transaction that took too long, one that failed before, an error of the server's
+    # own, a damaged index or page, a feature that this server lacks, one of an extension.
+    ["25P04", "25P02", "XX000", "XX002", "XX001", "0A000", "58030", "HV000"],
+)
+def test_whatever_state_the_server_is_in_the_store_is_unavailable(store, state):
+    with pytest.raises(StoreUnavailable, match="calling again is safe"):
+        store._link.ask(failing_with(state), {})
+
+    assert store.submit("a", b"x") == "new"
+
+
+@pytest.mark.parametrize("state", ["42601", "23505", "22P02"])
+def test_a_mistake_of_ours_is_not_taken_for_a_state_of_the_server(store, state):
+    with pytest.raises((psycopg.ProgrammingError, psycopg.IntegrityError, psycopg.DataError)):
+        store._link.ask(failing_with(state), {})
+
+
+def failing_with(state):
+    return f"do $$ begin raise exception 'as the test wants' using errcode = '{state}'; end $$"
 
 
 def test_nothing_is_prepared_or_left_open_in_a_session(store):
