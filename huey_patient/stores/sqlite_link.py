@@ -21,6 +21,8 @@ from .sharing import gevent_has_patched, keep_untouched, tell_after_fork, tell_b
 
 __all__ = ["Link", "file_identity"]
 
+_Identity = tuple[int, int] | None
+
 
 class _Connection:
     """One thread's connection, and what that thread has seen of the file."""
@@ -32,6 +34,7 @@ class _Connection:
         self.in_use = threading.Lock()
         self.unwanted = False
         self.version_seen = 0
+        self.beside: dict[str, _Identity] = {}  # The file's companions, as it opened them.
         # Whether this very thread has made something ready: its own
         # data_version does not show that.  At first nobody has looked yet.
         self.rung = True
@@ -98,7 +101,7 @@ class Link:
         self._schema = schema
         self._last_created = schema.rsplit("create trigger if not exists ")[-1].split()[0]
         self._file: str | None = None  # Known once it was opened.
-        self._identity: tuple[int, int] | None = None
+        self._identity: _Identity = None
         self._forget_all()
         tell_before_fork(self)
         tell_after_fork(self)
@@ -188,7 +191,7 @@ class Link:
                 if connection.unwanted:
                     connection.close_if_idle()
 
-    def identity(self, *, patience: float) -> tuple[int, int] | None:
+    def identity(self, *, patience: float) -> _Identity:
         """What tells the file from others, once it has the tables."""
         with self.read(patience):
             return self._identity
@@ -244,22 +247,23 @@ class Link:
             connection.in_use.release()
             time.sleep(0.001)
         try:
-            self._check_file()
+            self._check_files(connection)
             if connection.db is None:
                 connection.db = self._open(patience)
+                connection.beside = _found_beside(str(self._file))
         except BaseException:
             connection.in_use.release()
             raise
         return connection
 
-    def _check_file(self) -> None:
+    def _check_files(self, connection: _Connection) -> None:
         # A deleted file still takes writes from those who have it open, and
         # nobody else would ever see them.
-        if self._file is not None and file_identity(self._file) != self._identity:
-            raise StoreUnavailable(
-                f"the SQLite file {self._file} was deleted or replaced while it was in use; "
-                "restart every process that uses it"
-            )
+        if self._file is None:
+            return
+        _check_identity(self._file, self._identity)
+        for name, identity in connection.beside.items():
+            _check_identity(name, identity)
 
     def _open(self, patience: float | None) -> sqlite3.Connection:
         storage = self._storage
@@ -315,13 +319,32 @@ def _wants_fsync(storage: Any) -> bool:
     return storage._fsync is not False and pragmas.get("synchronous") != 0
 
 
-def file_identity(file: str) -> tuple[int, int] | None:
+def file_identity(file: str) -> _Identity:
     """Return what tells one file from another, however it is called; None: not there."""
     try:
         found = os.stat(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise StoreUnavailable(
+            f"SQLite file {file}: {error.strerror}; nothing of this call was stored; "
+            "call again when the file system is well again"
+        ) from error
     return found.st_dev, found.st_ino
+
+
+def _found_beside(file: str) -> dict[str, _Identity]:
+    """Return what SQLite needs beside ``file``: there as long as anybody has it open."""
+    found = {name: file_identity(name) for name in (f"{file}-wal", f"{file}-shm")}
+    return {name: identity for name, identity in found.items() if identity is not None}
+
+
+def _check_identity(file: str, identity: _Identity) -> None:
+    if file_identity(file) != identity:
+        raise StoreUnavailable(
+            f"the SQLite file {file} was deleted or replaced while it was in use; "
+            "restart every process that uses it"
+        )
 
 
 def _advice(error: str) -> str:

@@ -203,6 +203,60 @@ def test_a_file_that_was_deleted_or_replaced_is_noticed(backend, store, replaced
             call()
 
 
+@pytest.mark.parametrize(
+    ("put_there", "said"),
+    [
+        (lambda folder: folder.write_text("a file"), "deleted or replaced"),
+        # Stands for all the other reasons that a system may have (EACCES, ESTALE, EIO).
+        (lambda folder: folder.symlink_to(folder), "when the file system is well again"),
+    ],
+    ids=["file", "loop"],
+)
+def test_a_folder_that_cannot_be_looked_into_is_unavailable(tmp_path, put_there, said):
+    folder, aside = tmp_path / "folder", tmp_path / "aside"
+    folder.mkdir()
+    backend = open_sqlite(folder)
+    store = backend.store
+    store.submit("a", b"x")
+    folder.rename(aside)
+    put_there(folder)
+
+    for call in (lambda: store.submit("b", b"x"), store.counts, lambda: store.wait(1)):
+        with pytest.raises(StoreUnavailable, match=said):
+            call()
+
+    folder.unlink()
+    aside.rename(folder)
+    assert store.submit("b", b"x") == "new"
+    assert store.counts().fresh == 2
+    backend.close()
+
+
+@pytest.mark.parametrize("beside", ["-wal", "-shm"])
+@pytest.mark.parametrize("replaced", [True, False])
+def test_what_sqlite_keeps_beside_the_file_is_missed_too(backend, store, beside, replaced):
+    store.submit("a", b"x")
+    os.rename(backend.storage.filename + beside, backend.storage.filename + ".old")
+    if replaced:
+        open(backend.storage.filename + beside, "ab").close()
+
+    for call in (lambda: store.submit("b", b"x"), store.counts, lambda: store.wait(1)):
+        with pytest.raises(StoreUnavailable, match=f"huey.db{beside} was deleted or replaced"):
+            call()
+
+
+def test_what_sqlite_keeps_beside_the_file_may_go_when_nobody_uses_it(tmp_path):
+    backend = open_sqlite(tmp_path)
+    backend.store.submit("a", b"x")
+    backend.storage.close()
+    backend.store._link.before_fork()  # The last connection is closed, and the two go.
+    assert [file.name for file in tmp_path.iterdir()] == ["huey.db"]
+    backend.store._link.after_fork()
+
+    assert backend.store.submit("b", b"x") == "new"
+    backend.close()
+
+
 def test_a_file_that_is_no_database_says_so(tmp_path):
     (tmp_path / "huey.db").write_bytes(b"something else" * 1000)
     store = store_for(SqliteStorage("q", str(tmp_path / "huey.db"), create_tables=False))
