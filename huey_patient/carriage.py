@@ -150,5 +150,8 @@ class Carriage:
                 **consumer.describe(),
                 "version": __version__,
                 "max_connections": self._settings.max_connections,
+                # For others, who judge by them how long we may be silent.
+                "heartbeat_interval": self._settings.heartbeat_interval,
+                "orphan_threshold": self._settings.orphan_threshold,
             }
         )

@@ -2,7 +2,8 @@
 
 And its eye on the others: who has shown the same beat for too long is reaped.
 Silence is measured on our own monotonic clock between two looks of our own, so
-a clock that jumps, or differs from machine to machine, can kill nobody.
+a clock that jumps, or differs from machine to machine, can kill nobody.  Each says
+of itself how long it may be silent, since settings change while others run.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
-from .stores.base import Beat, Store
+import orjson
+
+from .stores.base import Beat, OwnerSeen, Store
 
 __all__ = ["Owner", "Watch"]
 
-#: Silence by the database's clock that is death even for one who has just begun to
-#: watch: ten thresholds, at least five minutes.
+#: Silence by the database's clock after which a shorter look is enough: ten thresholds,
+#: at least five minutes.
 COARSE_THRESHOLDS, COARSE_SECONDS = 10, 300.0
+#: That look: so many heartbeats of the other, none of which came.
+COARSE_BEATS = 2
 
 log = logging.getLogger("huey.patient")
 
@@ -74,14 +80,14 @@ class _Sight:
 
 
 class Watch:
-    """Reaps owners whose beat has stood still for ``orphan_threshold`` seconds."""
+    """Reaps owners whose beat has stood still for ``orphan_threshold`` seconds: for
+    their own or for ours, whichever is longer."""
 
     def __init__(
         self, store: Store, *, orphan_threshold: float, clock: Callable[[], float] = monotonic
     ) -> None:
         self._store = store
         self._threshold = orphan_threshold
-        self._coarse = max(COARSE_THRESHOLDS * orphan_threshold, COARSE_SECONDS)
         self._clock = clock
         self._sights: dict[str, _Sight] = {}
 
@@ -96,17 +102,40 @@ class Watch:
             if sight.beat != seen.beat:
                 sight.beat, sight.since = seen.beat, now
             silent = now - sight.since
-            if seen.silent > self._coarse:
-                # Nobody lives long enough to watch: consumers that crash again
-                # and again.  By the clock of the database alone, so only after
-                # a time that no clock is set back by.
-                silent = seen.silent
-            if silent >= self._threshold and self._store.reap(id, seen.beat):
+            if self._is_long(silent, seen) and self._store.reap(id, seen.beat):
                 reaped += 1
                 log.warning(
                     "Consumer %s has been silent for %.0f s; its %d requests are ready again.",
                     id,
-                    silent,
+                    max(silent, seen.silent),
                     seen.held,
                 )
         return reaped
+
+    def _is_long(self, silent: float, seen: OwnerSeen) -> bool:
+        """Whether who has shown us the same beat for ``silent`` seconds is dead."""
+        said = _said(seen.info)
+        # It stops by itself after two thirds of its own time, which may be longer than
+        # ours: a deploy that shortens it runs beside the consumers that it replaces.
+        threshold = max(self._threshold, _seconds(said, "orphan_threshold", 0.0))
+        if seen.silent > max(COARSE_THRESHOLDS * threshold, COARSE_SECONDS):
+            # Perhaps nobody lives long enough to watch: consumers that crash again and
+            # again.  But this is the clock of the database, which may have jumped just
+            # now, so whoever lives must have the time to show us a beat.
+            beat = _seconds(said, "heartbeat_interval", threshold)
+            threshold = min(threshold, COARSE_BEATS * beat)
+        return silent >= threshold
+
+
+def _said(info: bytes) -> dict[str, Any]:
+    """Read what an owner says of itself; of another version, it may say anything."""
+    try:
+        said = orjson.loads(info)
+    except orjson.JSONDecodeError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _seconds(said: dict[str, Any], name: str, unsaid: float) -> float:
+    value = said.get(name)
+    return float(value) if isinstance(value, (int, float)) and value > 0 else unsaid

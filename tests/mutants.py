@@ -25,6 +25,7 @@ RECEIPTS = ("tests/contract/test_receipts.py",)
 OUTBOX = ("tests/contract/test_outbox.py", "tests/crash/test_outbox_killed.py")
 RESEAL = "tests/contract/test_store_reseal.py"
 CRASH = "tests/crash"
+OWNER = "tests/unit/test_owner.py"
 
 
 @dataclass(frozen=True)
@@ -788,6 +789,41 @@ MUTANTS = [
         "and sealed = %(old)s and answered_at is null",
         "and answered_at is null",
         RESEAL,
+    ),
+    # Consumers that crash before the threshold has passed never free what others held.
+    mutant(
+        "no coarse fallback",
+        "owner",
+        "../owner.py",
+        "if seen.silent > max(COARSE_THRESHOLDS * threshold, COARSE_SECONDS):",
+        "if False:",
+        OWNER,
+    ),
+    # A jump of the database's clock kills the living.
+    mutant(
+        "coarse fallback at first sight",
+        "owner",
+        "../owner.py",
+        "threshold = min(threshold, COARSE_BEATS * beat)",
+        "threshold = 0.0",
+        OWNER,
+    ),
+    # Whoever runs with other settings is reaped while it lives.
+    mutant(
+        "our threshold for all",
+        "owner",
+        "../owner.py",
+        'max(self._threshold, _seconds(said, "orphan_threshold", 0.0))',
+        "self._threshold",
+        OWNER,
+    ),
+    mutant(
+        "our beats for all",
+        "owner",
+        "../owner.py",
+        '_seconds(said, "heartbeat_interval", threshold)',
+        "self._threshold / 6",
+        OWNER,
     ),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from huey.storage import MemoryStorage
 from support.carrying import Clock
@@ -169,3 +170,166 @@ class TestWatch:
         clock.pass_(31)
 
         assert watch.look("me") + other.look("other") == 1
+
+
+def saying(**info):
+    """What an owner says of itself."""
+    return orjson.dumps(info)
+
+
+#: A consumer of the default settings, as it describes itself.
+SLOW = saying(heartbeat_interval=5.0, orphan_threshold=30.0, workers=1)
+
+
+class TestWatchOfOneWithOtherSettings:
+    """A deploy changes the settings, and for a while both kinds run."""
+
+    @pytest.fixture
+    def watch(self, store, clock):
+        return Watch(store, orphan_threshold=3, clock=clock)
+
+    def test_who_may_be_silent_for_longer_than_we_is_given_that_time(self, watch, store, clock):
+        store.register("slow", SLOW)
+        watch.look("me")
+
+        clock.pass_(29.9)
+        assert watch.look("me") == 0
+        clock.pass_(0.1)
+        assert watch.look("me") == 1
+
+    def test_who_promises_a_sign_of_life_sooner_is_given_our_time(self, store, clock):
+        watch = Watch(store, orphan_threshold=30, clock=clock)
+        store.register("fast", saying(heartbeat_interval=0.5, orphan_threshold=3.0))
+        watch.look("me")
+
+        clock.pass_(29.9)
+        assert watch.look("me") == 0
+        clock.pass_(0.1)
+        assert watch.look("me") == 1
+
+    def test_what_it_says_at_its_last_beat_counts(self, watch, store, clock):
+        store.register("slow", b"")
+        watch.look("me")
+        store.beat("slow", SLOW)
+        watch.look("me")
+
+        clock.pass_(29)
+        assert watch.look("me") == 0
+
+    @pytest.mark.parametrize(
+        "info",
+        [
+            b"",
+            b"\xff",
+            b"{",
+            b"[30]",
+            b"null",
+            saying(orphan_threshold=None),
+            saying(orphan_threshold="30", heartbeat_interval=[]),
+            saying(orphan_threshold=-30),
+            saying(orphan_threshold=True, heartbeat_interval=False),
+        ],
+        ids=str,
+    )
+    def test_who_says_nothing_that_we_know_is_given_our_time(self, watch, store, clock, info):
+        store.register("strange", info)
+        watch.look("me")
+
+        clock.pass_(2.9)
+        assert watch.look("me") == 0
+        clock.pass_(0.1)
+        assert watch.look("me") == 1
+
+
+HOUR = 3600
+
+
+class TestTheClockOfTheDatabase:
+    """It may jump; and it is all that is left when nobody lives long enough to watch."""
+
+    @pytest.fixture
+    def database_clock(self):
+        return Clock()
+
+    @pytest.fixture
+    def store(self, database_clock):
+        store = MemoryStore(MemoryStorage("q"), clock=database_clock)
+        store.register("owner", SLOW)
+        return store
+
+    @pytest.fixture
+    def pass_(self, clock, database_clock):
+        def pass_(seconds):
+            clock.pass_(seconds)
+            database_clock.pass_(seconds)
+
+        return pass_
+
+    @pytest.mark.parametrize("jump", [HOUR, -HOUR])
+    def test_a_jump_of_it_reaps_nobody_who_beats(self, watch, store, pass_, database_clock, jump):
+        for n in range(20):
+            if n == 10:
+                database_clock.pass_(jump)
+            assert watch.look("me") == 0
+            pass_(5)
+            store.beat("owner", SLOW)
+            assert watch.look("me") == 0
+            # Between its beat and our next look.
+            database_clock.pass_(jump if n == 15 else 0)
+
+    def test_whoever_has_just_come_is_not_deceived_by_a_jump(self, watch, store, database_clock):
+        database_clock.pass_(HOUR)
+
+        assert watch.look("me") == 0
+
+    def test_consumers_that_die_too_soon_to_watch_reap_in_the_end(self, store, clock, pass_):
+        lives = 0
+        while store.owners() and lives < 100:
+            # Each lives for less than the threshold, and for more than two beats.
+            watch = Watch(store, orphan_threshold=30, clock=clock)
+            for _ in range(3):
+                watch.look("me")
+                pass_(5)
+            lives += 1
+
+        assert lives == 300 / 15 + 1
+
+    def test_two_beats_must_be_missed_under_our_eyes(self, watch, pass_):
+        pass_(HOUR)
+        assert watch.look("me") == 0
+        pass_(9.9)
+        assert watch.look("me") == 0
+
+        pass_(0.1)
+        assert watch.look("me") == 1
+
+    def test_the_beats_are_those_of_the_other(self, store, pass_, clock):
+        store.reap("owner", 1)
+        store.register("rare", saying(heartbeat_interval=50.0, orphan_threshold=300.0))
+        watch = Watch(store, orphan_threshold=30, clock=clock)
+        pass_(HOUR)
+        watch.look("me")
+
+        pass_(99.9)
+        assert watch.look("me") == 0
+        pass_(0.1)
+        assert watch.look("me") == 1
+
+    def test_who_does_not_tell_its_beats_is_watched_for_the_whole_time(self, store, pass_, watch):
+        store.beat("owner", b"")
+        pass_(HOUR)
+        watch.look("me")
+
+        pass_(29.9)
+        assert watch.look("me") == 0
+        pass_(0.1)
+        assert watch.look("me") == 1
+
+    def test_a_silence_of_less_than_five_minutes_is_not_that_long(self, watch, pass_):
+        pass_(290)
+        watch.look("me")
+        pass_(10)
+        assert watch.look("me") == 0  # 300 s by the database's clock, and not more.
+
+        pass_(0.1)
+        assert watch.look("me") == 1
