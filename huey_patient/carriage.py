@@ -79,6 +79,9 @@ class Carriage:
             raise ConfigurationError(
                 "a Huey in memory has its queue in one process: use -k thread, or SqliteHuey"
             )
+        # While it waits for the database the courier stops no call, and after two thirds of
+        # the time in which others take it for dead it must.
+        store.limit_patience(self._settings.orphan_threshold / 3)
         try:
             weaknesses = store.check()
         except StoreUnavailable as reason:

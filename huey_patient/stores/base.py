@@ -360,5 +360,9 @@ class Store(ReceiptStore):
     def close(self) -> None:
         """Close this process's connections.  A later call opens new ones."""
 
+    def limit_patience(self, seconds: float) -> None:
+        """Wait for the database no longer than some ``seconds`` in a call, from the next
+        connection on.  A store that answers at once has nothing to limit."""
+
     #: Seconds after which a claim should be tried although nothing rang.
     poll_interval: float = 1.0

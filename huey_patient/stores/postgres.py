@@ -254,6 +254,9 @@ class PostgresStore(PostgresReceipts):
             prepares_behind_a_pooler=self._link.prepares_behind_a_pooler(),
         )
 
+    def limit_patience(self, seconds: float) -> None:
+        self._link.patience = min(self._link.patience, seconds)
+
     def close(self) -> None:
         self._link.close()
 

@@ -6,6 +6,7 @@ hold while they poll.
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections import deque
@@ -14,9 +15,11 @@ from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
 from ..errors import StoreUnavailable
+from .postgres_patience import NoAnswer, limit
 from .sharing import keep_untouched, kind_of_thread, tell_after_fork
 
 __all__ = ["Link"]
@@ -74,6 +77,8 @@ class Link:
 
     #: Connections for statements; those who find all in use wait for one.
     most_connections = 8
+    #: Seconds that the server may be silent.  A call that connects first may take twice that.
+    patience = 10.0
     #: How often a statement is tried that another one got in the way of.
     tries = 5
 
@@ -189,7 +194,8 @@ class Link:
         return pool
 
     def _open(self) -> Any:
-        db = self._storage._connect()
+        db = self._connect()
+        limit(db, self.patience)
         # Statements prepared on one server process would be missing on another.
         db.prepare_threshold = None
         try:
@@ -200,6 +206,15 @@ class Link:
             db.close()
             raise
         return db
+
+    def _connect(self) -> Any:
+        storage = copy.copy(self._storage)
+        if "connect_timeout" not in conninfo_to_dict(storage.dsn or ""):
+            # Else psycopg waits for more than two minutes; below 2 s is 2 s to it.  How the
+            # application connects by itself (``connection=``) is for the application to say.
+            seconds = max(2, int(self.patience))
+            storage.connection_params = {"connect_timeout": seconds, **storage.connection_params}
+        return storage._connect()
 
     def _open_deaf(self) -> Any:
         db = self._open()
@@ -261,6 +276,9 @@ def _is_direct(db: Any) -> bool:
 
 
 def _connection_is_lost(error: psycopg.Error) -> bool:
+    # Who has just waited in vain does not wait a second time.
+    if isinstance(error, (NoAnswer, psycopg.errors.ConnectionTimeout)):
+        return False
     # Without an SQLSTATE it is the client that noticed; 57P01 to 57P05 and
     # class 08 are the server's last words.
     return error.sqlstate is None or error.sqlstate[:2] in ("08", "57")

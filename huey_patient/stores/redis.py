@@ -274,6 +274,9 @@ class RedisStore(RedisReceipts):
         info = None if memory is None else {**memory, **persistence, **cluster}
         return weaknesses.of_redis(info, (configured or {}).get("appendfsync"))
 
+    def limit_patience(self, seconds: float) -> None:
+        self._link.patience = seconds
+
     def close(self) -> None:
         self._link.close()
 

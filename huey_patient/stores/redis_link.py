@@ -34,6 +34,10 @@ _OF_ONE_POOL = frozenset(
 )
 
 
+#: Seconds to wait for the server where the application does not say.
+SECONDS = 5.0
+
+
 class Script:
     """One file of ``lua/``, as sent to the server.
 
@@ -52,20 +56,27 @@ class Script:
 class _Clients:
     """What threads of one kind share."""
 
-    def __init__(self, storage: Any, *, most: int, longest_block: float) -> None:
+    def __init__(
+        self, storage: Any, *, most: int, longest_block: float, patience: float | None
+    ) -> None:
         kwargs = {k: v for k, v in storage.pool.connection_kwargs.items() if k not in _OF_ONE_POOL}
         kwargs["decode_responses"] = False
-        # Older redis-py would wait for ever on a network that went silent.
         for timeout in ("socket_timeout", "socket_connect_timeout"):
-            kwargs.setdefault(timeout, 5.0)
+            # Older redis-py would wait for ever on a network that went silent, and says
+            # so where the application has made the pool.
+            given = SECONDS if kwargs.get(timeout) is None else kwargs[timeout]
+            kwargs[timeout] = given if patience is None else min(given, patience)
+        if patience is not None:
+            # Each of several tries may take that long; a courier has its own.
+            for name in ("retry", "retry_on_error", "retry_on_timeout"):
+                kwargs.pop(name, None)
         self.commands = redis.Redis(
             connection_pool=redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
                 max_connections=most, connection_class=storage.pool.connection_class, **kwargs
             )
         )
         # Reading may take as long as the server blocks, and then the usual wait.
-        if kwargs.get("socket_timeout") is not None:
-            kwargs["socket_timeout"] += longest_block
+        kwargs["socket_timeout"] += longest_block
         self.bell = redis.Redis(
             connection_pool=redis.ConnectionPool(
                 connection_class=storage.pool.connection_class, **kwargs
@@ -86,6 +97,8 @@ class Link:
     most_connections = 16
     #: Seconds that the server may block one call of `wait_for`.
     longest_block = 2.0
+    #: Seconds that one call may wait for the server; None: as the application says.
+    patience: float | None = None
 
     def __init__(self, storage: Any) -> None:
         self._storage = storage
@@ -159,7 +172,10 @@ class Link:
         clients = self._clients.get(kind)
         if clients is None:
             made = _Clients(
-                self._storage, most=self.most_connections, longest_block=self.longest_block
+                self._storage,
+                most=self.most_connections,
+                longest_block=self.longest_block,
+                patience=self.patience,
             )
             # Another thread may have been faster; then ours, still unused, is dropped.
             clients = self._clients.setdefault(kind, made)

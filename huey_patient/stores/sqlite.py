@@ -295,6 +295,9 @@ class SqliteStore(SqliteReceipts):
             [journal_mode] = db.execute("pragma journal_mode").fetchone()
         return weaknesses.of_sqlite(synchronous=synchronous, journal_mode=journal_mode)
 
+    def limit_patience(self, seconds: float) -> None:
+        self._link.busy_timeout = min(self._link.busy_timeout, seconds)
+
     def close(self) -> None:
         self._link.close()
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import socket
 import threading
 
 import psycopg
@@ -367,6 +370,97 @@ def test_a_mistake_of_ours_is_not_taken_for_a_state_of_the_server(store, state):
 
 def failing_with(state):
     return f"do $$ begin raise exception 'as the test wants' using errcode = '{state}'; end $$"
+
+
+@contextlib.contextmanager
+def stopped(pids):
+    """These processes are there, and do nothing."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def sessions_beside(rival):
+    rival.autocommit = True
+    return [
+        pid
+        for (pid,) in rival.execute(
+            "select pid from pg_stat_activity"
+            " where pid <> pg_backend_pid() and backend_type = 'client backend'"
+        )
+    ]
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    monkeypatch.setattr(postgres_link.Link, "patience", 0.2)
+
+
+def test_a_consumer_waits_no_longer_than_it_is_told(store, rival):
+    store.limit_patience(60)
+    assert store._link.patience == 10
+    store.limit_patience(0.2)
+    store.submit("a", b"x")
+
+    with stopped(sessions_beside(rival)):
+        with pytest.raises(StoreUnavailable, match=r"no answer within 0\.2 s"):
+            store.submit("b", b"x")
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_server_process_that_is_stopped_is_given_up_and_replaced(store, rival):
+    store.submit("a", b"x")
+
+    with stopped(sessions_beside(rival)):
+        with pytest.raises(StoreUnavailable, match=r"no answer within 0\.2 s"):
+            store.submit("b", b"x")
+        assert store.submit("c", b"x") == "new"
+
+    assert store.submit("b", b"x") in ("new", "duplicate")
+    assert store.counts().fresh == 3
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_statement_that_was_given_up_keeps_no_server_process(store, rival):
+    run_in(rival, store, "submit", id="a", sealed=b"x", due=None)
+
+    with pytest.raises(StoreUnavailable, match="no answer within"):
+        store.submit("a", b"x")
+
+    waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+    while rival.execute(waiting).fetchall():
+        rival.execute("select pg_stat_clear_snapshot()")
+    rival.commit()
+    assert store.submit("a", b"x") == "duplicate"
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_server_that_never_says_hello_is_given_up():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        storage = PostgresStorage("q", dsn=dsn(silent.getsockname()[1]), create_tables=False)
+        store = store_for(storage)
+
+        with pytest.raises(StoreUnavailable, match="timeout expired"):
+            store.submit("a", b"x")
+
+        store.close()
+
+
+@pytest.mark.parametrize("where", ["dsn", "keyword"])
+def test_who_says_how_long_to_connect_is_heard(postgres_server, where):
+    said = {"connect_timeout": 77} if where == "keyword" else {}
+    place = dsn(postgres_server.port) + (" connect_timeout=77" if where == "dsn" else "")
+    storage = PostgresStorage("q", dsn=place, create_tables=False, **said)
+    store = store_for(storage)
+
+    with store._link._pool().connection() as db:
+        assert db.info.get_parameters()["connect_timeout"] == "77"
+
+    store.close()
 
 
 def test_nothing_is_prepared_or_left_open_in_a_session(store):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import pytest
@@ -390,6 +392,51 @@ def test_the_connections_are_made_like_those_of_huey(redis_server):
     assert not pool._available_connections
     backend.close()
     pool.disconnect()
+
+
+def test_a_server_that_is_stopped_is_given_up(own_redis):
+    # A pool as older versions of redis-py made it, whose connections wait for ever.
+    pool = redis.ConnectionPool(port=own_redis.port, socket_timeout=None, retry_on_timeout=True)
+    backend = Backend("redis", RedisStorage("q", connection_pool=pool), None)
+    backend.store = store_for(backend.storage)
+    backend.store.limit_patience(0.2)
+    backend.store.submit("a", b"x")
+
+    os.kill(own_redis.pid, signal.SIGSTOP)
+    try:
+        for call in (lambda: backend.store.submit("b", b"x"), backend.store.counts):
+            with pytest.raises(StoreUnavailable, match="whether it acted is not known"):
+                call()
+    finally:
+        os.kill(own_redis.pid, signal.SIGCONT)
+
+    assert backend.store.submit("b", b"x") in ("new", "duplicate")
+    backend.close()
+    pool.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("given", "patience", "expected"),
+    [
+        ({}, None, 5.0),
+        ({"socket_timeout": None}, None, 5.0),
+        ({"socket_timeout": 60.0}, None, 60.0),
+        ({"socket_timeout": 60.0}, 10.0, 10.0),
+        ({"socket_timeout": 3.0}, 10.0, 3.0),
+    ],
+    ids=str,
+)
+def test_no_connection_waits_for_ever(redis_server, given, patience, expected):
+    pool = redis.ConnectionPool(port=redis_server.port, **given)
+    store = store_for(RedisStorage("q", connection_pool=pool))
+    if patience is not None:
+        store.limit_patience(patience)
+
+    clients = store._link._of_this_thread()
+    kwargs = [each.connection_pool.connection_kwargs for each in (clients.commands, clients.bell)]
+
+    assert [each["socket_timeout"] for each in kwargs] == [expected, expected + 2.0]
+    store.close()
 
 
 def test_all_connections_in_use_means_waiting_and_not_an_error(redis_server, monkeypatch):

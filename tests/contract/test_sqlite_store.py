@@ -148,6 +148,22 @@ def test_a_locked_file_is_unavailable_and_says_so(tmp_path, monkeypatch):
     backend.close()
 
 
+def test_a_consumer_waits_no_longer_for_a_lock_than_it_is_told(tmp_path):
+    backend = open_sqlite(tmp_path)
+    backend.store.limit_patience(60)
+    assert backend.store._link.busy_timeout == 30
+    backend.store.limit_patience(0.01)
+    backend.store.submit("a", b"x")
+    other = sqlite3.connect(backend.storage.filename, isolation_level=None)
+    other.execute("begin exclusive")
+
+    with pytest.raises(StoreUnavailable, match="look for a long transaction"):
+        backend.store.submit("b", b"x")
+
+    other.close()
+    backend.close()
+
+
 def test_a_full_disk_is_unavailable_and_nothing_is_half_done(backend, store):
     store.register("o", b"")
     store.submit("a", b"x")
