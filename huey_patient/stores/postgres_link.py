@@ -195,7 +195,6 @@ class Link:
 
     def _open(self) -> Any:
         db = self._connect()
-        limit(db, self.patience)
         # Statements prepared on one server process would be missing on another.
         db.prepare_threshold = None
         try:
@@ -214,7 +213,9 @@ class Link:
             # application connects by itself (``connection=``) is for the application to say.
             seconds = max(2, int(self.patience))
             storage.connection_params = {"connect_timeout": seconds, **storage.connection_params}
-        return storage._connect()
+        db = storage._connect()
+        limit(db, self.patience)
+        return db
 
     def _open_deaf(self) -> Any:
         db = self._open()
@@ -237,7 +238,7 @@ class Link:
 
     def prepares_behind_a_pooler(self) -> bool:
         """Whether Huey's own connections are behind one, and prepare statements."""
-        with self._explained(), closing(self._storage._connect()) as db:
+        with self._explained(), closing(self._connect()) as db:
             return db.prepare_threshold is not None and not _is_direct(db)
 
     def _create_tables(self, db: Any) -> None:
