@@ -72,6 +72,52 @@ class Kept:
 SECONDS = st.sampled_from([0.0, HOUR])
 
 
+#: The calls that are repeated when their reply is lost: what else each rule is given, and
+#: what there must be to make it at all.
+REPEATED = {
+    "submit_again": ({}, lambda self: self.rows or self.answered),
+    "register_again": ({}, lambda self: True),
+    "beat": ({}, lambda self: True),
+    "claim": (
+        {"lane": st.sampled_from(["fresh", "suspect"]), "limit": st.integers(0, 4)},
+        lambda self: True,
+    ),
+    "release": (
+        {"strike": st.booleans(), "pause": st.sampled_from([0.0, FAR])},
+        lambda self: self.leases,
+    ),
+    "reap": ({}, lambda self: self.seen),
+    "cancel": ({}, lambda self: self.rows or self.answered),
+    "begin_to_deliver": ({"seconds": SECONDS}, lambda self: self.kept),
+    "extend_or_postpone": (
+        {"seconds": SECONDS, "state": st.sampled_from(["running", "waiting"])},
+        lambda self: self.kept,
+    ),
+    "confirm": ({}, lambda self: self.kept),
+    "give_up": ({}, lambda self: self.kept),
+    "revive": ({"seconds": SECONDS}, lambda self: self.dead_letters()),
+    "discard": ({}, lambda self: self.dead_letters()),
+}
+
+
+class Remembering:
+    """Draws for a rule; after `rewind`, the same once more."""
+
+    def __init__(self, data):
+        self._data = data
+        self._drawn = []
+        self._at = 0
+
+    def draw(self, strategy):
+        if self._at == len(self._drawn):
+            self._drawn.append(self._data.draw(strategy))
+        self._at += 1
+        return self._drawn[self._at - 1]
+
+    def rewind(self):
+        self._at = 0
+
+
 class StoreMachine(RuleBasedStateMachine):
     """One store, and beside it the model."""
 
@@ -416,6 +462,30 @@ class StoreMachine(RuleBasedStateMachine):
             self.answer(id, CANCELED, message)
             if receipt is not None:
                 self.kept[id] = Kept(message, overdue=not receipt)
+
+    @rule(data=st.data())
+    def replies_lost(self, data):
+        """The store does as it was asked, its reply is lost, and the caller asks again.
+
+        What the second call answers is what the model says of a call that comes later.
+        """
+        self.register()
+        owner = list(self.beats)[-1]
+        for receipt in (HOUR, None):
+            self.submit(False, 3)
+            leases = self.claim_as(owner, "fresh", 99)
+            if receipt:
+                self.settle_as(owner, leases, receipt)
+        self.observe()
+        for call in data.draw(st.permutations(list(REPEATED))):
+            self.the_queue_is_as_expected()
+            arguments, can_be = REPEATED[call]
+            if can_be(self):
+                given = {name: data.draw(strategy) for name, strategy in arguments.items()}
+                draws = Remembering(data)
+                for _ in range(2):
+                    draws.rewind()
+                    getattr(self, call)(draws, **given)
 
     @rule(by_reap=st.booleans())
     def zombie(self, by_reap):
