@@ -252,6 +252,7 @@ class PostgresStore(PostgresReceipts):
             fsync=fsync,
             synchronous_commit=synchronous_commit,
             prepares_behind_a_pooler=self._link.prepares_behind_a_pooler(),
+            waits_stop_greenlets=self._link.waits_stop_greenlets(),
         )
 
     def limit_patience(self, seconds: float) -> None:

@@ -241,6 +241,12 @@ class Link:
         with self._explained(), closing(self._connect()) as db:
             return db.prepare_threshold is not None and not _is_direct(db)
 
+    def waits_stop_greenlets(self) -> bool:
+        """Whether Huey's workers wait in C while they are greenlets."""
+        waits_in_c = psycopg.waiting.wait is getattr(psycopg.waiting, "wait_c", None)
+        # Threads are of one kind until gevent has patched them.
+        return bool(self._storage.blocking and waits_in_c and kind_of_thread())
+
     def _create_tables(self, db: Any) -> None:
         cursor = db.cursor(row_factory=tuple_row)
         [found] = cursor.execute("select to_regclass(%s)", (self._last_table,)).fetchone()

@@ -30,10 +30,21 @@ def of_sqlite(*, synchronous: int, journal_mode: str) -> list[str]:
 
 
 def of_postgres(
-    *, fsync: str, synchronous_commit: str, prepares_behind_a_pooler: bool = False
+    *,
+    fsync: str,
+    synchronous_commit: str,
+    prepares_behind_a_pooler: bool = False,
+    waits_stop_greenlets: bool = False,
 ) -> list[str]:
-    """The settings of these names, and whether Huey prepares statements behind a pooler."""
+    """The settings of these names, whether Huey prepares statements behind a pooler, and
+    whether it waits for messages where gevent does not see it."""
     found = []
+    if waits_stop_greenlets:
+        found.append(
+            "psycopg was imported before gevent's patches, as huey_consumer does: a worker that "
+            "waits for a message stops all greenlets, and callbacks hang; give PostgresHuey "
+            "blocking=False."
+        )
     if prepares_behind_a_pooler:
         found.append(
             "Huey's connections go through a pooler and prepare statements: in transaction mode "

@@ -10,7 +10,7 @@ from support import servers
 from support.backends import dsn, open_backend
 
 from huey_patient.errors import ConfigurationError, StoreUnavailable
-from huey_patient.stores import store_for, weaknesses
+from huey_patient.stores import postgres_link, store_for, weaknesses
 
 
 def test_every_store_can_be_checked_and_says_what_to_do(store):
@@ -70,6 +70,20 @@ def test_a_postgres_that_does_not_wait_for_the_disk_is_said_to(postgres_server):
 def test_a_postgres_as_it_is_installed_has_no_weakness():
     assert weaknesses.of_postgres(fsync="on", synchronous_commit="on") == []
     assert weaknesses.of_postgres(fsync="on", synchronous_commit="local") == []
+
+
+def test_a_postgres_in_which_greenlets_would_wait_is_said_to(postgres_server, monkeypatch):
+    storage = PostgresStorage("q", dsn=dsn(postgres_server.port), blocking=True)
+    store = store_for(storage)
+    assert not store._link.waits_stop_greenlets()
+
+    monkeypatch.setattr(postgres_link, "kind_of_thread", lambda: 1)  # as gevent has it
+
+    assert store._link.waits_stop_greenlets()
+    storage.blocking = False
+    assert not store._link.waits_stop_greenlets()
+    store.close()
+    storage.close()
 
 
 @pytest.fixture(scope="module")

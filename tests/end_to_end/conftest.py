@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.backends import dsn
 from support.consumer import App
 from support.gate import Gate
 
@@ -20,9 +21,11 @@ def new_app(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[NewApp]:
     with contextlib.ExitStack() as stack:
 
         def make(database: str = "sqlite", **options: Any) -> App:
-            if database == "redis":
-                options["redis_port"] = request.getfixturevalue("redis_server").port
-            return stack.enter_context(App(tmp_path, **options))
+            if database != "sqlite":
+                kind = database.partition("-")[0]
+                port = request.getfixturevalue(f"{kind}_server").port
+                options["place"] = dsn(port) if kind == "postgres" else port
+            return stack.enter_context(App(tmp_path, database=database, **options))
 
         yield make
 

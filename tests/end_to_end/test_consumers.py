@@ -19,6 +19,11 @@ EACH_KIND = [
     ("redis", "thread"),
     ("redis", "process"),
     ("redis", "greenlet"),
+    ("redis-priority", "thread"),
+    ("redis-expire", "thread"),
+    ("postgres", "thread"),
+    ("postgres", "process"),
+    ("postgres-not-blocking", "greenlet"),
 ]
 
 
@@ -45,6 +50,12 @@ def test_two_workers_get_the_answers_of_two_hundred_calls_once_each(
         assert gate.sends() == dict.fromkeys(ids, 1)
         assert app.nothing_is_left()
         assert len({pid for pid, *_ in app.answers.told}) == (2 if workers == "process" else 1)
+
+
+def test_greenlets_that_wait_in_postgres_are_warned_of(new_app):
+    app: App = new_app("postgres", head=GREEN)
+    with app.consumer("-k", "greenlet") as consumer:
+        assert "give PostgresHuey blocking=False" in consumer.log
 
 
 def test_each_kind_of_callback_gives_its_value_to_the_result(new_app, gate: Gate):

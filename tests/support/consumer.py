@@ -79,6 +79,18 @@ def plain(word):
 _HUEYS = {
     "sqlite": "from huey import SqliteHuey\nhuey = SqliteHuey(QUEUE, filename=DATABASE)",
     "redis": "from huey import RedisHuey\nhuey = RedisHuey(QUEUE, port=DATABASE)",
+    "redis-priority": (
+        "from huey import PriorityRedisHuey\nhuey = PriorityRedisHuey(QUEUE, port=DATABASE)"
+    ),
+    "redis-expire": (
+        "from huey import RedisExpireHuey\nhuey = RedisExpireHuey(QUEUE, port=DATABASE)"
+    ),
+    "postgres": "from huey import PostgresHuey\nhuey = PostgresHuey(QUEUE, dsn=DATABASE)",
+    # For greenlets: `huey_consumer` imports psycopg before the application can patch, and
+    # then a worker that waits for a message stops all others.
+    "postgres-not-blocking": (
+        "from huey import PostgresHuey\nhuey = PostgresHuey(QUEUE, dsn=DATABASE, blocking=False)"
+    ),
 }
 
 
@@ -88,7 +100,9 @@ class App:
     Args:
         head: Source that comes first in the module.
         tail: Source that comes last.
-        redis_port: Of the Redis to use; None: SQLite in ``folder``.
+        database: What kind of Huey it has.
+        place: Of its database: the port of Redis, the dsn of PostgreSQL; None: a file
+            in ``folder``.
         attach: Whether the module makes its own Patient.
         environ: Further variables of its consumers.
         settings: Of its Patient.
@@ -100,7 +114,8 @@ class App:
         *,
         head: str = "",
         tail: str = "",
-        redis_port: int | None = None,
+        database: str = "sqlite",
+        place: int | str | None = None,
         attach: bool = True,
         environ: dict[str, str] | None = None,
         **settings: Any,
@@ -114,11 +129,11 @@ class App:
             "QUEUE": self.name,
             "PORT": self.answers.port,
             "SETTINGS": settings,
-            "DATABASE": redis_port or str(self.database),
+            "DATABASE": place or str(self.database),
             "ATTACH": attach,
         }
         constants = "".join(f"{name} = {value!r}\n" for name, value in known.items())
-        source = SOURCE.format(huey=_HUEYS["redis" if redis_port else "sqlite"])
+        source = SOURCE.format(huey=_HUEYS[database])
         (folder / f"{self.name}.py").write_text(head + constants + source + tail)
 
     def __enter__(self) -> App:
