@@ -60,6 +60,7 @@ class Carriage:
         self._store = store
         self._references = references
         self._consumer: PatientConsumer | None = None
+        self._unchecked = False  # The database was away when the consumer started.
 
     def create_consumer(self, **options: Any) -> PatientConsumer:
         """What ``huey.create_consumer`` becomes: takes the same options."""
@@ -83,16 +84,30 @@ class Carriage:
         # the time in which others take it for dead it must.
         store.limit_patience(self._settings.orphan_threshold / 3)
         try:
-            weaknesses = store.check()
+            self._say_weaknesses(store)
         except StoreUnavailable as reason:
             log.warning("The database cannot be checked yet: %s", reason)
-        else:
-            for sentence in weaknesses:
-                log.warning("%s", sentence)
+            self._unchecked = True
         self._check_descriptors()
         # The I/O process would die of a mistake in them, over and over.
         if self._settings.ca_file is not None or self._settings.client_cert is not None:
             client_context(self._settings)
+
+    def _say_weaknesses(self, store: Store) -> None:
+        for sentence in store.check():
+            log.warning("%s", sentence)
+        self._unchecked = False
+
+    def _check_late(self) -> None:
+        """Check a database that was away at the start."""
+        try:
+            self._say_weaknesses(self._store())
+        except StoreUnavailable:
+            pass  # The beat that comes next says so.
+        except ConfigurationError as reason:
+            # Too late to refuse: requests are accepted, and without us nobody sends them.
+            log.error("This should not have started: %s", reason)
+            self._unchecked = False
 
     def _check_descriptors(self) -> None:
         connections = self._settings.max_connections
@@ -148,6 +163,9 @@ class Carriage:
             consumer.workers_wake.ring(len(ids))
 
     def _info(self, consumer: PatientConsumer) -> bytes:
+        # Asked for at each beat, in the courier's thread, which may wait for the database.
+        if self._unchecked:
+            self._check_late()
         return orjson.dumps(
             {
                 **consumer.describe(),
