@@ -1,9 +1,9 @@
 """The parent's side of an I/O process: start, watch, replace, stop.
 
-The process is forked from a fork server: a clean, single-threaded Python that
-has imported our modules and nothing of the application.  So it can be replaced
-at any time from a consumer full of threads, and holds no database handle, no
-monkey-patching and no inherited descriptor but its end of the pipe.
+The process is forked from a fork server (`fork_server`): a clean, single-threaded
+Python that has imported our modules and nothing of the application.  So it can be
+replaced at any time from a consumer full of threads, and holds no database handle,
+no monkey-patching and no inherited descriptor but its end of the pipe.
 
 An `IoProcess` is used by one thread, the courier's, and never blocks it.
 """
@@ -28,6 +28,7 @@ from typing import Any, Literal
 from ..pipe import Frame, FrameError, Kind, Pipe, encode, fields, frame_limit
 from ..settings import Settings
 from ..wire import Reason
+from . import fork_server
 
 __all__ = ["EXIT_UNHEARD", "Arrival", "ChildConfig", "IoProcess", "descriptors_for"]
 
@@ -135,13 +136,10 @@ class IoProcess:
 
     def _fork(self) -> None:
         settings = self._config.settings
-        context = multiprocessing.get_context(settings.start_method)
-        if settings.start_method == "forkserver":
-            context.set_forkserver_preload(["huey_patient.io_process.main"])
-        ours, theirs = context.Pipe(duplex=True)
-        process = context.Process(  # type: ignore[attr-defined]
-            target=_run_child, args=(self._config, theirs), name=self._name, daemon=True
-        )
+        forked = settings.start_method == "forkserver"
+        kind = fork_server.Process if forked else multiprocessing.get_context("spawn").Process
+        ours, theirs = multiprocessing.Pipe(duplex=True)
+        process = kind(target=_run_child, args=(self._config, theirs), name=self._name, daemon=True)
         with _without_main_module():
             process.start()
         theirs.close()

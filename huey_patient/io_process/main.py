@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -26,6 +25,7 @@ from ..envelope import Keyring
 from ..pipe import Frame, FrameError, Kind, Pipe, encode, fields, frame_limit
 from .connections import smaller_tls_buffers
 from .exchange import Exchange
+from .fork_server import STOPS
 from .handle import EXIT_UNHEARD, ChildConfig, descriptors_for
 from .http import HttpClient
 from .preprocessors import Preprocessors
@@ -54,21 +54,16 @@ def _leave_the_family() -> None:
     """Become nobody's terminal job, and leave no core with bodies and keys in it."""
     os.setsid()
     _die_with_the_fork_server()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP"):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for one in STOPS:
+        signal.signal(one, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _die_with_the_fork_server() -> None:
     """Have the kernel kill us when the fork server ends, as it does with its consumer.
 
-    For a process that is stopped, or hangs, and can notice nothing itself.  The
-    fork server lives as long as anybody holds this descriptor of it, and hands it
-    to each child.
+    For a process that is stopped, or hangs, and can notice nothing itself.
     """
-    alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
-    if alive is not None:
-        os.close(alive)
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

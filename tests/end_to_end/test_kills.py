@@ -5,17 +5,21 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 import signal
 
 import pytest
 from huey.exceptions import TaskException
-from support.consumer import GREEN, LIMIT, App, watched
+from support.consumer import GREEN, LIMIT, WORKERS, App, parent_of, watched
 from support.gate import Gate
 
 from huey_patient import secret
 
 #: A consumer that another one takes for dead after a second.
 SHORT = {"heartbeat_interval": 0.2, "orphan_threshold": 1.0}
+
+#: Seconds that an I/O process may outlive its consumer, as is promised.
+OUTLIVES = 5.0
 
 
 @pytest.mark.parametrize("workers", ["thread", "process", "greenlet"])
@@ -91,13 +95,80 @@ def test_a_cipher_that_fails_takes_no_other_call_along(new_app, gate: Gate):
     assert app.nothing_is_left()
 
 
-def test_an_io_process_that_stands_still_ends_with_its_killed_consumer(app: App):
-    with app.consumer() as consumer:
+@pytest.mark.parametrize(
+    ("workers", "start_method"),
+    [*((workers, "forkserver") for workers in WORKERS), ("thread", "spawn"), ("process", "spawn")],
+)
+def test_an_io_process_that_stands_still_ends_with_its_killed_consumer(
+    new_app, workers, start_method
+):
+    app: App = new_app(head=WORKERS[workers], start_method=start_method)
+    with app.consumer("-w", "2", "-k", workers) as consumer:
         io = consumer.wait_until_ready()
-        with watched(io) as ended:
+        with watched(io) as ended, watched(parent_of(io)) as parent_ended:
             os.kill(io, signal.SIGSTOP)
             consumer.send(signal.SIGKILL)
-            assert ended()
+
+            assert ended(OUTLIVES)
+            assert parent_ended(OUTLIVES)  # the fork server
+
+
+def test_an_io_process_that_is_spawned_is_as_good_as_a_forked_one(new_app, gate: Gate):
+    app: App = new_app(start_method="spawn")
+    with app.consumer() as consumer:
+        io = consumer.wait_until_ready()
+        assert parent_of(io) == consumer.pid
+        ids = [app.patient.get(gate.url(), callback="Tell").id for _ in range(10)]
+        gate.wait_for(10)
+
+        os.kill(io, signal.SIGKILL)
+        gate.open()
+
+        assert set(app.answers.collect(ids).values()) == {200}
+        assert consumer.wait_until_ready(times=2) != io
+        consumer.send(signal.SIGINT)
+        assert consumer.wait() == 0
+    assert app.answers.once_each()
+    assert app.nothing_is_left()
+    assert gate.sends() == dict.fromkeys(ids, 2)
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_a_fork_server_that_is_killed_is_replaced(new_app, gate: Gate, workers):
+    app: App = new_app(head=WORKERS[workers])
+    with app.consumer("-w", "2", "-k", workers) as consumer:
+        io = consumer.wait_until_ready()
+        ids = [app.patient.get(gate.url(), callback="Tell").id for _ in range(10)]
+        gate.wait_for(10)
+
+        with watched(io) as ended:
+            os.kill(parent_of(io), signal.SIGKILL)
+            assert ended(OUTLIVES)
+        gate.open()
+
+        assert set(app.answers.collect(ids).values()) == {200}
+        consumer.send(signal.SIGINT)
+        assert consumer.wait() == 0
+    assert app.answers.once_each()
+    assert app.nothing_is_left()
+    assert gate.sends() == dict.fromkeys(ids, 2)
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+def test_an_io_process_is_replaced_also_without_a_folder_for_temporary_files(
+    new_app, gate: Gate, tmp_path, start_method
+):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    app: App = new_app(environ={"TMPDIR": str(temporary)}, start_method=start_method)
+    with app.consumer() as consumer:
+        io = consumer.wait_until_ready()
+        shutil.rmtree(temporary)  # as a cleaner does that takes a day for a long time
+
+        os.kill(io, signal.SIGKILL)
+        id = app.patient.get(gate.url("/open"), callback="Tell").id
+
+        assert app.answers.collect([id]) == {id: 200}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +189,7 @@ def test_the_next_consumer_answers_the_calls_of_one_that_was_killed(
             consumer.send(signal.SIGKILL)
             assert consumer.wait() == -signal.SIGKILL
             # Nobody else was killed: worker processes may live, and hold the pipe.
-            assert ended()
+            assert ended(OUTLIVES)
 
     gate.open()
     with app.consumer(*options) as consumer:
@@ -291,8 +362,10 @@ def test_an_io_process_that_cannot_start_stops_no_task_and_is_tried_again(new_ci
         assert app.answers.collect([id]) == {id: 200}
 
 
-def test_a_courier_that_dies_is_noticed_and_replaced(new_app, gate: Gate):
+@pytest.mark.parametrize("workers", WORKERS)
+def test_a_courier_that_dies_is_noticed_and_replaced(new_app, gate: Gate, workers):
     app: App = new_app(
+        head=WORKERS[workers],
         tail="""
 def once():
     path = os.path.join(os.path.dirname(__file__), "raised")
@@ -306,7 +379,7 @@ patient.register_secret("key", once)
 """,
         **SHORT,
     )
-    with app.consumer() as consumer:
+    with app.consumer("-w", "2", "-k", workers) as consumer:
         consumer.wait_until_ready()
         headers = {"X-Key": secret("key")}
         id = app.patient.get(gate.url("/open"), callback="Tell", headers=headers).id
@@ -316,6 +389,30 @@ patient.register_secret("key", once)
         consumer.send(signal.SIGINT)
         assert consumer.wait() == 0
         assert app.nothing_is_left()
+
+
+def test_workers_that_are_killed_while_calls_come_and_go_take_none_along(new_app, gate: Gate):
+    # Not in a callback: that is a task like any other, which Huey runs at most once.
+    app: App = new_app(
+        tail="""
+@huey.task()
+def die():
+    os.kill(os.getpid(), 9)
+"""
+    )
+    with app.consumer("-w", "2", "-k", "process", "-c", "0.1") as consumer:
+        ids = []
+        for _ in range(6):
+            ids += [app.patient.get(gate.url("/open"), callback="Tell").id for _ in range(10)]
+            app.module.die()
+
+        app.answers.collect(ids)
+        consumer.wait_for("died, restarting", times=6)
+        consumer.send(signal.SIGINT)
+        assert consumer.wait() == 0
+    assert app.answers.once_each()
+    assert app.nothing_is_left()
+    assert gate.sends() == dict.fromkeys(ids, 1)
 
 
 DAMAGED = {"garbage": b"garbage", "no-label": b"HP\x01\x01" + bytes(60)}

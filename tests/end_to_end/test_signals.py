@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 
-from support.consumer import App
+import pytest
+from support.consumer import WORKERS, App
 from support.gate import Gate
 
 
@@ -72,8 +73,41 @@ def test_the_other_graceful_signal_swaps_the_two(app: App, gate: Gate):
     assert app.patient.stats()["fresh"] == 0
 
 
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_all_processes_at_once_costs_no_call_anything(
+    new_app, gate: Gate, workers, sign
+):
+    app: App = new_app(head=WORKERS[workers])
+    options = ("-w", "2", "-k", workers)
+    with app.consumer(*options) as consumer:
+        ids = [app.patient.get(gate.url(), callback="Tell").id for _ in range(10)]
+        gate.wait_for(10)
+
+        consumer.send_to_group(sign)
+        if sign != signal.SIGTERM:
+            consumer.wait_for("10 calls in flight have 25 s to end")
+            gate.open()
+        if sign == signal.SIGHUP:
+            consumer.wait_until_ready(times=2)
+            consumer.send(signal.SIGINT)
+
+        assert consumer.wait() == 0
+        assert "I/O process, PID" not in consumer.log  # nor did it die
+    # The end of the block fails when anything outlives the consumer.
+    counts = app.patient.store.counts()
+    unsettled = 10 if sign == signal.SIGTERM else 0
+    assert (counts.fresh, counts.suspect, counts.held) == (unsettled, 0, 0)
+    gate.open()
+    with app.consumer(*options):
+        app.answers.collect(ids)
+    assert app.answers.once_each()
+    assert gate.sends() == dict.fromkeys(ids, 2 if unsettled else 1)
+
+
 def test_the_second_interrupt_leaves_at_once(new_app, gate: Gate):
-    app: App = new_app(heartbeat_interval=0.2, orphan_threshold=1.0)
+    # With as much time as this, only who leaves at once leaves within the test's limit.
+    app: App = new_app(shutdown_timeout=300, heartbeat_interval=0.2, orphan_threshold=1.0)
     with app.consumer() as consumer:
         id = app.patient.get(gate.url(), callback="Tell").id
         gate.wait_for(1)
@@ -82,7 +116,7 @@ def test_the_second_interrupt_leaves_at_once(new_app, gate: Gate):
         consumer.wait_for("All workers have stopped")
         consumer.send(signal.SIGINT)
 
-        consumer.wait()
+        assert consumer.wait() == 0
     gate.open()
     with app.consumer():
         app.answers.collect([id])
@@ -132,9 +166,10 @@ def test_quiet_claims_nothing_more_and_the_rest_goes_on(app: App, gate: Gate):
     assert waiting not in gate.sends()
 
 
-def test_a_restart_in_place_goes_on_with_the_rest(new_app, gate: Gate):
-    app: App = new_app(shutdown_timeout=0.3)
-    with app.consumer() as consumer:
+@pytest.mark.parametrize("workers", WORKERS)
+def test_a_restart_in_place_goes_on_with_the_rest(new_app, gate: Gate, workers):
+    app: App = new_app(head=WORKERS[workers], shutdown_timeout=0.3)
+    with app.consumer("-w", "2", "-k", workers) as consumer:
         ids = [app.patient.get(gate.url(), callback="Tell").id for _ in range(3)]
         gate.wait_for(3)
 

@@ -45,6 +45,9 @@ if "huey_consumer" in sys.argv[0]:
     monkey.patch_all()
 """
 
+#: Each type of worker, with what the module of its application begins with.
+WORKERS = {"thread": "", "process": "", "greenlet": GREEN}
+
 #: ``QUEUE``, ``SETTINGS`` and ``PORT`` are put in front of it.
 SOURCE = """
 import json, os, socket
@@ -249,6 +252,14 @@ class Consumer:
         """Wait for its I/O process, or for the ``times``-th of them; its pid."""
         return int(self.wait_for(r"I/O process is ready, PID (\d+)", times=times)[1])
 
+    def send_to_group(self, sign: signal.Signals) -> None:
+        """Send a signal to the consumer and all that is in its process group.
+
+        As a terminal does, ``supervisord`` and ``tini -g`` when told to, and
+        systemd, which finds even those that have left the group.
+        """
+        os.killpg(self._process.pid, sign)
+
     def send(self, sign: signal.Signals) -> None:
         """Send a signal to the consumer alone, not to what it started."""
         self._process.send_signal(sign)
@@ -340,15 +351,38 @@ class Answers:
 
 @contextlib.contextmanager
 def watched(pid: int) -> Iterator[Any]:
-    """Give a function that waits for the end of the process that is now ``pid``."""
+    """Give a function that waits for the end of the process that is now ``pid``.
+
+    It waits as long as for anything, or as many seconds as were promised.
+    """
     handle = os.pidfd_open(pid)
 
-    def ended() -> bool:
+    def ended(within: float = LIMIT) -> bool:
         poller = select.poll()
         poller.register(handle, select.POLLIN)
-        return bool(poller.poll(LIMIT * 1000))
+        return bool(poller.poll(within * 1000))
 
     try:
         yield ended
     finally:
         os.close(handle)
+
+
+def parent_of(pid: int) -> int:
+    """The process that started ``pid``; of an I/O process its fork server."""
+    return int(_stat(pid)[1])
+
+
+def children_of(pid: int) -> dict[int, str]:
+    """What ``pid`` started and has not been rid of, each with its state: "Z" is dead."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # It has ended meanwhile.
+            state, parent = _stat(int(entry.name))[:2]
+            if int(parent) == pid:
+                found[int(entry.name)] = state
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
