@@ -27,6 +27,7 @@ from huey import Huey
 from huey.consumer import Consumer, Worker
 
 from .courier import Courier
+from .io_process.fork_server import end_helpers
 from .native import WakePipe
 
 __all__ = ["PatientConsumer"]
@@ -160,6 +161,8 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             self._interrupt_workers()
         if courier is not None:
             self._await_courier(courier, deadline)
+        if self._restart:
+            end_helpers()
 
     def _await_courier(self, courier: Courier, deadline: float) -> None:
         if self._hurried:

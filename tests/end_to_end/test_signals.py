@@ -6,7 +6,7 @@ import signal
 import sys
 
 import pytest
-from support.consumer import WORKERS, App
+from support.consumer import WORKERS, App, children_of
 from support.gate import Gate
 
 
@@ -184,6 +184,23 @@ def test_a_restart_in_place_goes_on_with_the_rest(new_app, gate: Gate, workers):
         assert app.answers.once_each()
         assert app.nothing_is_left()
         assert "suspect" not in consumer.log  # nothing got a strike
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+def test_restarts_in_place_leave_no_dead_processes_behind(new_app, start_method):
+    app: App = new_app(start_method=start_method)
+    with app.consumer() as consumer:
+        before = children_of(consumer.pid)
+        for restart in range(1, 4):
+            consumer.send(signal.SIGHUP)
+            consumer.wait_until_ready(times=1 + restart)
+
+        after = children_of(consumer.pid)
+
+        assert len(after) == len(before)
+        assert "Z" not in after.values()
+        consumer.send(signal.SIGINT)
+        assert consumer.wait() == 0
 
 
 def test_a_consumer_that_runs_as_a_module_restarts_too(app: App, gate: Gate):
