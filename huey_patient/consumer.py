@@ -19,8 +19,8 @@ import os
 import signal
 import struct
 import termios
-import time
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from huey import Huey
@@ -103,6 +103,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         self._check = check
         self.workers_wake = WorkersWake(options.get("workers", 1))
         self.courier: Courier | None = None
+        self._next_courier: Courier | None = None  # made, and not started yet
         self._courier_at = 0.0
         self._hurried = self._quieted = False
         super().__init__(huey, **options)
@@ -130,20 +131,32 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         """One turn of Huey's main loop, with an eye on the courier."""
         result = super().loop(health_check_ts)
         gone = self.courier is not None and not self.courier.running
-        if gone and time.monotonic() - self._courier_at >= RESTART_SECONDS:
-            log.error("The courier is gone; starting another one.")
-            self._courier_at = time.monotonic()
-            self.courier = self._make_courier(self)
-            if self._quieted:
-                self.courier.quiet()
-            self.courier.start()
+        if gone and monotonic() - self._courier_at >= RESTART_SECONDS:
+            self._courier_at = monotonic()
+            self._replace_courier()
         return result
+
+    def _replace_courier(self) -> None:
+        log.error("The courier is gone; starting another one.")
+        try:
+            # One that could be made and not started has an I/O process by now.
+            courier = self._next_courier = self._next_courier or self._make_courier(self)
+            if self._quieted:
+                courier.quiet()
+            courier.start()
+        except Exception:
+            # Of descriptors, threads, memory: what is missing now may be there later,
+            # and until then the workers have tasks to do.
+            log.exception("It could not be started; trying again.")
+            if self._next_courier is None or not self._next_courier.running:
+                return  # else only its bell does not ring, and it looks from time to time
+        self.courier, self._next_courier = self._next_courier, None
 
     def stop(self, graceful: bool = False) -> None:
         """Stop as Huey does, and give calls in flight the same time to end."""
         courier = self.courier
         within = self._drain_seconds if graceful else 0.0
-        deadline = time.monotonic() + within
+        deadline = monotonic() + within
         try:
             if courier is not None:
                 courier.stop(within=within)
@@ -166,10 +179,10 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
 
     def _await_courier(self, courier: Courier, deadline: float) -> None:
         if self._hurried:
-            deadline = time.monotonic()
+            deadline = monotonic()
             courier.stop(within=0.0)
         try:
-            ended = courier.join(max(0.0, deadline - time.monotonic()) + SIGN_OFF_SECONDS)
+            ended = courier.join(max(0.0, deadline - monotonic()) + SIGN_OFF_SECONDS)
         except KeyboardInterrupt:
             # The second interrupt: another consumer takes over what is left.
             self._restart = False

@@ -39,12 +39,16 @@ class NativeThread:
     def start(self) -> None:
         """Run the target; returns at once."""
         _load_what_gevent_loads_late()
-        self.running = True
         if (gevent := sys.modules.get("gevent")) is not None:
             # Two native threads that make gevent's first hub at the same time
             # wait for each other's import lock for ever; so it is made here.
             gevent.get_hub()
-        original("_thread", "start_new_thread")(self._run, ())
+        self.running = True
+        try:
+            original("_thread", "start_new_thread")(self._run, ())
+        except BaseException:
+            self.running = False  # or nobody would ever try again
+            raise
 
     def join(self, timeout: float) -> bool:
         """Wait until the target has returned; whether it has."""

@@ -46,6 +46,19 @@ def test_a_thread_that_dies_is_not_running_any_more(capsys):
     assert not thread.running
 
 
+def test_a_thread_that_cannot_be_started_does_not_run(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*args: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
+    thread = NativeThread(lambda: None, name="none")
+
+    with pytest.raises(RuntimeError, match="can't start"):
+        thread.start()
+
+    assert not thread.running
+
+
 def test_a_ring_before_the_wait_is_not_lost():
     pipe = WakePipe()
     pipe.ring()
