@@ -1,8 +1,8 @@
 """The fork server: a small, clean Python that has imported our modules, and forks.
 
     consumer  --descriptors-->  fork server  --fork-->  I/O process
-              <-----pid-------               <--exit code--
-              <--exit code----
+              <--pid-----------
+              <--exit code-----
 
 It has one thread, nothing of the application, and one socket, whose other end
 the consumer alone holds: it ends when that is closed, and with it, where the

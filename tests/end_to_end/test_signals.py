@@ -84,7 +84,7 @@ def test_a_signal_to_all_processes_at_once_costs_no_call_anything(
         ids = [app.patient.get(gate.url(), callback="Tell").id for _ in range(10)]
         gate.wait_for(10)
 
-        consumer.send_to_group(sign)
+        consumer.send_to_all(sign)
         if sign != signal.SIGTERM:
             consumer.wait_for("10 calls in flight have 25 s to end")
             gate.open()

@@ -252,13 +252,18 @@ class Consumer:
         """Wait for its I/O process, or for the ``times``-th of them; its pid."""
         return int(self.wait_for(r"I/O process is ready, PID (\d+)", times=times)[1])
 
-    def send_to_group(self, sign: signal.Signals) -> None:
-        """Send a signal to the consumer and all that is in its process group.
+    def send_to_all(self, sign: signal.Signals) -> None:
+        """Send a signal to the consumer and whatever it started, once to each.
 
-        As a terminal does, ``supervisord`` and ``tini -g`` when told to, and
-        systemd, which finds even those that have left the group.
+        To its process group, as a terminal does, ``tini -g`` and ``supervisord``;
+        and to those that have left it, as systemd does, in whatever order.  They
+        are the first here: what they suffer is seen before all is given back.
         """
-        os.killpg(self._process.pid, sign)
+        group = self._process.pid
+        elsewhere = [pid for pid in descendants_of(group) if os.getpgid(pid) != group]
+        for pid in elsewhere:
+            os.kill(pid, sign)
+        os.killpg(group, sign)
 
     def send(self, sign: signal.Signals) -> None:
         """Send a signal to the consumer alone, not to what it started."""
@@ -382,6 +387,12 @@ def children_of(pid: int) -> dict[int, str]:
             if int(parent) == pid:
                 found[int(entry.name)] = state
     return found
+
+
+def descendants_of(pid: int) -> list[int]:
+    """All that ``pid`` started, and what those started."""
+    children = list(children_of(pid))
+    return children + [other for child in children for other in descendants_of(child)]
 
 
 def _stat(pid: int) -> list[str]:
