@@ -27,7 +27,7 @@ from huey import Huey
 from huey.consumer import Consumer, Worker
 
 from .courier import Courier
-from .io_process.fork_server import end_helpers
+from .io_process.forking import end_helpers
 from .native import WakePipe
 
 __all__ = ["PatientConsumer"]

@@ -28,7 +28,7 @@ from typing import Any, Literal
 from ..pipe import Frame, FrameError, Kind, Pipe, encode, fields, frame_limit
 from ..settings import Settings
 from ..wire import Reason
-from . import fork_server
+from . import forking
 
 __all__ = ["EXIT_UNHEARD", "Arrival", "ChildConfig", "IoProcess", "descriptors_for"]
 
@@ -137,7 +137,7 @@ class IoProcess:
     def _fork(self) -> None:
         settings = self._config.settings
         forked = settings.start_method == "forkserver"
-        kind = fork_server.Process if forked else multiprocessing.get_context("spawn").Process
+        kind = forking.Process if forked else multiprocessing.get_context("spawn").Process
         ours, theirs = multiprocessing.Pipe(duplex=True)
         process = kind(target=_run_child, args=(self._config, theirs), name=self._name, daemon=True)
         with _without_main_module():

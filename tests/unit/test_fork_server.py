@@ -12,8 +12,9 @@ from multiprocessing import util
 
 import pytest
 
-from huey_patient.io_process import fork_server
-from huey_patient.io_process.fork_server import STOPS, ForkServer
+from huey_patient.io_process import forking
+from huey_patient.io_process.fork_server import STOPS
+from huey_patient.io_process.forking import ForkServer
 
 
 @pytest.fixture
@@ -100,8 +101,8 @@ def test_one_that_stands_still_is_killed_and_replaced(
     os.kill(pid, signal.SIGSTOP)
     os.waitid(os.P_PID, pid, os.WSTOPPED)
 
-    monkeypatch.setattr(fork_server, "FORK_SECONDS", 0.1)
-    monkeypatch.setattr(fork_server, "END_SECONDS", 0.1)
+    monkeypatch.setattr(forking, "FORK_SECONDS", 0.1)
+    monkeypatch.setattr(forking, "END_SECONDS", 0.1)
     with pytest.raises(TimeoutError, match="did not answer"):
         fork(server)
     monkeypatch.undo()
