@@ -19,8 +19,8 @@ import os
 import signal
 import struct
 import termios
+import time
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 from huey import Huey
@@ -131,8 +131,8 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         """One turn of Huey's main loop, with an eye on the courier."""
         result = super().loop(health_check_ts)
         gone = self.courier is not None and not self.courier.running
-        if gone and monotonic() - self._courier_at >= RESTART_SECONDS:
-            self._courier_at = monotonic()
+        if gone and time.monotonic() - self._courier_at >= RESTART_SECONDS:
+            self._courier_at = time.monotonic()
             self._replace_courier()
         return result
 
@@ -156,7 +156,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         """Stop as Huey does, and give calls in flight the same time to end."""
         courier = self.courier
         within = self._drain_seconds if graceful else 0.0
-        deadline = monotonic() + within
+        deadline = time.monotonic() + within
         try:
             if courier is not None:
                 courier.stop(within=within)
@@ -179,10 +179,10 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
 
     def _await_courier(self, courier: Courier, deadline: float) -> None:
         if self._hurried:
-            deadline = monotonic()
+            deadline = time.monotonic()
             courier.stop(within=0.0)
         try:
-            ended = courier.join(max(0.0, deadline - monotonic()) + SIGN_OFF_SECONDS)
+            ended = courier.join(max(0.0, deadline - time.monotonic()) + SIGN_OFF_SECONDS)
         except KeyboardInterrupt:
             # The second interrupt: another consumer takes over what is left.
             self._restart = False

@@ -266,7 +266,7 @@ class Courier:
             REDELIVER_BATCH, waiting_seconds(self._settings), MOST_DELIVERIES
         )
         if again:
-            log.warning("%d outcomes are delivered again: their workers were lost.", again)
+            log.warning("%d outcomes are overdue, and on the queue again.", again)
         if dead:
             log.error("%d outcomes took their workers down too often: dead letters.", dead)
 
