@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import socket
+import ssl
 import sys
 from asyncio import sslproto
 from collections.abc import Callable
@@ -15,7 +16,6 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from ..settings import Settings
-from ..tls import client_context
 from .addresses import is_private
 from .arriving import ArrivingResponse
 from .resolving import Resolver
@@ -77,22 +77,24 @@ class PooledConnector(aiohttp.TCPConnector):
                 idle.close()
 
 
-def new_session(settings: Settings, resolver: Resolver) -> aiohttp.ClientSession:
-    """Return the one session of a client; inside its running loop.
+def new_session(
+    settings: Settings, resolver: Resolver, tls: ssl.SSLContext, *, keeps: bool = True
+) -> aiohttp.ClientSession:
+    """Return a session of a client; inside its running loop.
 
-    Raises:
-        ConfigurationError: ``ca_file`` or ``client_cert`` cannot be used.
+    Args:
+        keeps: Whether connections are kept for the next request to their host.
     """
     connector = PooledConnector(
         idle_hosts=settings.connection_pool_size,
         # Who claims requests claims max_connections at most.  A second limit
         # here would make requests wait for a slot on their own deadline.
         limit=0,
-        keepalive_timeout=_KEEP_ALIVE,
+        **({"keepalive_timeout": _KEEP_ALIVE} if keeps else {"force_close": True}),
         ttl_dns_cache=_DNS_TTL,
         resolver=resolver,
         socket_factory=_socket_factory(settings.block_private_addresses),
-        ssl=client_context(settings),
+        ssl=tls,
         # Older Pythons leave TLS connections open whose servers do not answer a close.
         enable_cleanup_closed=sys.version_info < (3, 12, 7),
     )

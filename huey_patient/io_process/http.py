@@ -27,6 +27,7 @@ from ..headers import Headers
 from ..request import Request
 from ..response import Response
 from ..settings import Settings
+from ..tls import client_context
 from . import addresses, retries
 from .connections import new_session, refused
 from .decoding import Turns
@@ -58,12 +59,17 @@ class HttpClient:
         self._sleep = sleep
         self._proxy = Proxy.from_url(settings.proxy_url)
         self._session: aiohttp.ClientSession | None = None
+        self._unkept: aiohttp.ClientSession | None = None
         self._resolver: Resolver | None = None
         self._turns = Turns()
 
     async def __aenter__(self) -> HttpClient:
         self._resolver = Resolver(threads_for(self._settings.max_connections))
-        self._session = new_session(self._settings, self._resolver)
+        tls = client_context(self._settings)
+        self._session = new_session(self._settings, self._resolver, tls)
+        # For what is sent at most once: a kept connection may be dead already, and
+        # one that died under a request cannot be told from one that died before.
+        self._unkept = new_session(self._settings, self._resolver, tls, keeps=False)
         return self
 
     async def __aexit__(
@@ -72,8 +78,9 @@ class HttpClient:
         reason: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._unkept):
+            if session is not None:
+                await session.close()
         if self._resolver is not None:
             await self._resolver.close()
         self._turns.close()
@@ -162,7 +169,8 @@ class HttpClient:
         refused.set(not_allowed)
         answered = False
         try:
-            response = await self._ask(journey.leaving(), proxy)
+            once = journey.request.retries == "never"
+            response = await self._ask(journey.leaving(), proxy, once=once)
             answered = True
             try:
                 return await self._read(journey, response)
@@ -178,15 +186,18 @@ class HttpClient:
             secure = journey.hop.url.startswith("https:")
             return failure_of(reason, answered=answered, secure=secure)
 
-    async def _ask(self, leaving: Outgoing, proxy: Proxy | None) -> aiohttp.ClientResponse:
-        if self._session is None:
+    async def _ask(
+        self, leaving: Outgoing, proxy: Proxy | None, *, once: bool
+    ) -> aiohttp.ClientResponse:
+        session = self._unkept if once else self._session
+        if session is None:
             raise RuntimeError("use HttpClient as an asynchronous context manager")
         headers = _spelled_alike(leaving.headers)
         # Credentials belong to whoever reads the request line: the proxy itself
         # reads it for http, and only the CONNECT before it for https.
         if proxy is not None and leaving.url.startswith("http:"):
             headers.update(proxy.headers)
-        return await self._session.request(
+        return await session.request(
             leaving.method,
             URL(leaving.url, encoded=True),
             headers=headers,

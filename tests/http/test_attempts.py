@@ -53,10 +53,22 @@ def test_a_kept_connection_that_died_is_not_resent_without_being_counted(method)
         async def use(client):
             await client.send(Request("GET", server.url), request_id="first")
             with pytest.raises(ConnectFailed):
-                await client.send(Request(method, server.url, retries="never"), request_id="b")
+                await client.send(Request(method, server.url, retries=0), request_id="b")
 
         with_client(use)
         assert len(server.requests) == 2
+
+
+def test_what_is_sent_at_most_once_takes_no_connection_that_was_kept(server):
+    async def use(client):
+        for retries in (3, "never", 3):
+            request = Request("GET", server.url + "/echo", retries=retries)
+            await client.send(request, request_id="x")
+
+    with_client(use)
+
+    kept, fresh, again = [one.peer for one in server.asked]
+    assert kept == again != fresh
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST"])

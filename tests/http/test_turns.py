@@ -13,6 +13,7 @@ from huey_patient.io_process.journey import Answer
 from huey_patient.io_process.receiving import receive
 from huey_patient.io_process.resolving import Resolver
 from huey_patient.settings import Settings
+from huey_patient.tls import client_context
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -36,7 +37,7 @@ class Transport(asyncio.Transport):
 async def read_buffer():
     """What the client's own session lets wait for a reader."""
     resolver = Resolver(1)
-    session = new_session(Settings(), resolver)
+    session = new_session(Settings(), resolver, client_context(Settings()))
     size = session._read_bufsize
     await session.close()
     await resolver.close()
