@@ -87,7 +87,10 @@ REPEATED = {
         lambda self: self.leases,
     ),
     "reap": ({}, lambda self: self.seen),
-    "cancel": ({}, lambda self: self.rows or self.answered),
+    "cancel": (
+        {"receipt": st.sampled_from([None, 0.0, HOUR])},
+        lambda self: self.rows or self.answered,
+    ),
     "begin_to_deliver": ({"seconds": SECONDS}, lambda self: self.kept),
     "extend_or_postpone": (
         {"seconds": SECONDS, "state": st.sampled_from(["running", "waiting"])},

@@ -109,7 +109,7 @@ def new_app(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch):
 
     def make(database: str, step: str, **options: object) -> App:
         if database == "redis":
-            options["redis_port"] = request.getfixturevalue("redis_server").port
+            options |= {"database": "redis", "place": request.getfixturevalue("redis_server").port}
         (tmp_path / "step").write_text(step)
         short = {"heartbeat_interval": 0.2, "orphan_threshold": 1.0}
         opened.append(App(tmp_path, **short, **options).__enter__())

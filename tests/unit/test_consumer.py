@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from huey import MemoryHuey
@@ -37,7 +39,7 @@ class Courier:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     clock = Clock()
-    monkeypatch.setattr(consumer, "monotonic", clock)
+    monkeypatch.setattr(consumer, "time", SimpleNamespace(monotonic=clock, sleep=time.sleep))
     return clock
 
 
