@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from .settings import FENCED_AFTER
 from .stores.base import Beat, OwnerSeen, Store
 
 __all__ = ["Owner", "Watch"]
@@ -44,9 +45,7 @@ class Owner:
         self._store = store
         self._info = info
         self._clock = clock
-        # Two thirds: what is left is longer than a send that has just begun
-        # takes to be told that it is over.
-        self._patience = orphan_threshold * 2 / 3
+        self._patience = orphan_threshold * FENCED_AFTER
         self.beat_at = 0.0  #: When the store last confirmed that we live.
         self.id = ""
         self.registered = False

@@ -11,10 +11,15 @@ from . import checks
 from .errors import ConfigurationError
 from .version import __version__
 
-__all__ = ["Cipher", "Settings"]
+__all__ = ["FENCED_AFTER", "Cipher", "Settings"]
 
 #: A transformation of bytes, or its dotted name ("pkg.module:function").
 Cipher = Callable[[bytes], bytes] | str
+
+#: The part of ``orphan_threshold`` after which a consumer without a confirmed beat
+#: stops its calls, and an I/O process that has not heard of its consumer ends.  What
+#: is left is longer than a send that has just begun takes to be told that it is over.
+FENCED_AFTER = 2 / 3
 
 _START_METHODS = ("forkserver", "spawn")
 _ENVIRON_PREFIX = "HUEY_PATIENT_"

@@ -269,9 +269,10 @@ class IoProcess:
             return "broke off inside a frame"
         if not self.ready and now - self._started_at > READY_SECONDS:
             return f"was not ready after {READY_SECONDS:.0f} s"
-        waiting_since = max(self._waiting_since or now, self._pipe.moved_at)
-        if self._waiting_since is not None and now - waiting_since > PONG_SECONDS:
-            return f"did not answer for {PONG_SECONDS:.0f} s"
+        if self._waiting_since is not None:
+            heard_at = max(self._waiting_since, self._pipe.moved_at)
+            if now - heard_at > PONG_SECONDS:
+                return f"did not answer for {PONG_SECONDS:.0f} s"
         return None
 
     def _bury(self, reason: str) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 from ..envelope import Keyring
 from ..pipe import Frame, FrameError, Kind, Pipe, encode, fields, frame_limit
+from ..settings import FENCED_AFTER
 from .connections import smaller_tls_buffers
 from .exchange import Exchange
 from .fork_server import STOPS
@@ -245,7 +246,7 @@ class _Server:
             silence = time.monotonic() - self._heard
             # A consumer that was replaced by exec keeps its pid and closes the
             # pipe; one that hangs keeps both, and will soon lose its leases.
-            if silence > self._config.settings.orphan_threshold * 2 / 3:
+            if silence > self._config.settings.orphan_threshold * FENCED_AFTER:
                 self._exit_code = EXIT_UNHEARD
             if not _exists(parent) or self._exit_code:
                 self._end.set()

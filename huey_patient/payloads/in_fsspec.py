@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..native import NativeThread, original
-from ..stores.sharing import kind_of_thread
+from ..stores.sharing import gevent_has_patched
 from .base import PayloadStore, aged, checked_key
 
 __all__ = ["FsspecPayloads"]
@@ -102,7 +102,7 @@ def _own_loop() -> dict[str, Any]:
     fsspec's own loop would be a greenlet of whatever thread asked first, and
     stand still, with all who wait for it, whenever that thread blocks.
     """
-    if not kind_of_thread():
+    if not gevent_has_patched():
         return {}
     pid = os.getpid()
     loop = _loops.get(pid)

@@ -27,7 +27,7 @@ from .base import (
 )
 from .memory_receipts import MemoryReceipts
 from .memory_shelf import Owner, Request, shelf_of
-from .sharing import kind_of_thread, native_lock, tell_after_fork
+from .sharing import gevent_has_patched, native_lock, tell_after_fork
 
 __all__ = ["MemoryStore"]
 
@@ -226,7 +226,7 @@ class MemoryStore(MemoryReceipts):
             ]
 
     def wait(self, timeout: float) -> bool:
-        if kind_of_thread():
+        if gevent_has_patched():
             return self._wait_by_looking(timeout)
         with self._shelf.changed:
             rung = self._shelf.changed.wait_for(self._has_rung, max(timeout, 0.0))

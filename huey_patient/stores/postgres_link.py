@@ -20,7 +20,7 @@ from psycopg.rows import tuple_row
 
 from ..errors import StoreUnavailable
 from .postgres_patience import NoAnswer, limit
-from .sharing import keep_untouched, kind_of_thread, tell_after_fork
+from .sharing import gevent_has_patched, keep_untouched, kind_of_thread, tell_after_fork
 
 __all__ = ["Link"]
 
@@ -244,8 +244,7 @@ class Link:
     def waits_stop_greenlets(self) -> bool:
         """Whether Huey's workers wait in C while they are greenlets."""
         waits_in_c = psycopg.waiting.wait is getattr(psycopg.waiting, "wait_c", None)
-        # Threads are of one kind until gevent has patched them.
-        return bool(self._storage.blocking and waits_in_c and kind_of_thread())
+        return bool(self._storage.blocking and waits_in_c and gevent_has_patched())
 
     def _create_tables(self, db: Any) -> None:
         cursor = db.cursor(row_factory=tuple_row)

@@ -77,7 +77,7 @@ def test_a_postgres_in_which_greenlets_would_wait_is_said_to(postgres_server, mo
     store = store_for(storage)
     assert not store._link.waits_stop_greenlets()
 
-    monkeypatch.setattr(postgres_link, "kind_of_thread", lambda: 1)  # as gevent has it
+    monkeypatch.setattr(postgres_link, "gevent_has_patched", lambda: True)
 
     assert store._link.waits_stop_greenlets()
     storage.blocking = False

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from support.backends import dsn
 from support.consumer import App
+from support.fixtures import pgbouncer
 from support.gate import Gate
+
+__all__ = ["app", "gate", "new_app", "pgbouncer"]
 
 NewApp = Callable[..., App]
 
@@ -23,8 +26,9 @@ def new_app(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[NewApp]:
         def make(database: str = "sqlite", **options: Any) -> App:
             if database != "sqlite":
                 kind = database.partition("-")[0]
-                port = request.getfixturevalue(f"{kind}_server").port
-                options["place"] = dsn(port) if kind == "postgres" else port
+                server = "pgbouncer" if kind == "pgbouncer" else f"{kind}_server"
+                port = request.getfixturevalue(server).port
+                options["place"] = port if kind == "redis" else dsn(port)
             return stack.enter_context(App(tmp_path, database=database, **options))
 
         yield make

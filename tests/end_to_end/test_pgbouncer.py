@@ -6,33 +6,14 @@ import os
 import signal
 
 import pytest
-from support import fixtures
-from support.backends import dsn
 from support.consumer import App, watched
 from support.gate import Gate
 
-pgbouncer = fixtures.pgbouncer
-
-#: Takes the place of the Huey that an application of `App` has, and of its Patient.
-BEHIND = """
-from huey import PostgresHuey
-
-huey.storage.close()
-huey = PostgresHuey(QUEUE, dsn={dsn!r}, blocking=False, prepare_threshold=None)
-patient = Patient(huey, **SETTINGS)
-patient.callback(Tell)
-"""
-
 
 @pytest.fixture
-def app(new_app, pgbouncer) -> App:
+def app(new_app) -> App:
     """An application behind it, whose consumers are taken for dead after a second."""
-    return new_app(
-        attach=False,
-        tail=BEHIND.format(dsn=dsn(pgbouncer.port)),
-        heartbeat_interval=0.2,
-        orphan_threshold=1.0,
-    )
+    return new_app("pgbouncer", heartbeat_interval=0.2, orphan_threshold=1.0)
 
 
 @pytest.mark.parametrize("workers", ["thread", "process"])

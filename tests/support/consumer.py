@@ -94,6 +94,10 @@ _HUEYS = {
     "postgres-not-blocking": (
         "from huey import PostgresHuey\nhuey = PostgresHuey(QUEUE, dsn=DATABASE, blocking=False)"
     ),
+    "pgbouncer": (
+        "from huey import PostgresHuey\n"
+        "huey = PostgresHuey(QUEUE, dsn=DATABASE, blocking=False, prepare_threshold=None)"
+    ),
 }
 
 
